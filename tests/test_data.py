@@ -1,0 +1,116 @@
+"""The data sets: shapes, preprocessing as stated, one seed one experiment, errors that name the argument."""
+
+import dataclasses
+
+import pytest
+import torch
+from sklearn import datasets
+
+from losslab import backend, data
+
+EVERY = {
+    "iris": data.iris,
+    "digits": lambda: data.digits(n=100),
+    "digits, one-hot": lambda: data.digits(n=100, one_hot=True),
+    "gaussian": lambda: data.gaussian(20, 3, 2, seed=1),
+    "teacher": data.teacher,
+}
+
+
+@pytest.mark.parametrize("make", EVERY.values(), ids=EVERY.keys())
+def test_rows_are_samples_in_float64_on_the_device(make):
+    made = make()
+    assert made.x.shape == (made.n, made.d) and made.y.shape[0] == made.n
+    for values in (made.x, made.y):
+        assert values.device.type == torch.device(backend.device()).type
+        assert values.dtype == (torch.int64 if values.ndim == 1 else torch.float64)
+        assert torch.isfinite(values).all()
+    assert made.name and made.source
+
+
+@pytest.mark.parametrize("make", EVERY.values(), ids=EVERY.keys())
+def test_two_calls_give_the_same_numbers(make):
+    first, second = make(), make()
+    assert torch.equal(first.x, second.x) and torch.equal(first.y, second.y)
+
+
+def test_data_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        data.iris().x = 0
+
+
+def test_iris_is_standardised_and_keeps_its_columns():
+    flowers = data.iris()
+    both = torch.cat([flowers.x, flowers.y], 1)
+    assert both.mean(0).abs().max() < 1e-14
+    assert (both.square().mean(0) - 1).abs().max() < 1e-12
+    raw = torch.tensor(datasets.load_iris().data, dtype=torch.float64).to(both.device)
+    for j in range(4):  # a standardised column is the raw one up to an increasing affine map
+        assert abs(float(torch.corrcoef(torch.stack([both[:, j], raw[:, j]]))[0, 1]) - 1) < 1e-12
+
+
+def test_iris_straight_line_leaves_the_known_loss():
+    # R^2 of petal width on the other three features is 0.9379 in every textbook table of Iris.
+    flowers = data.iris()
+    fitted = flowers.x @ torch.linalg.lstsq(flowers.x, flowers.y).solution
+    assert float((fitted - flowers.y).square().mean()) == pytest.approx(1 - 0.9379, abs=1e-4)
+
+
+def test_digits_scalings_are_what_they_say():
+    raw = torch.tensor(datasets.load_digits().data, dtype=torch.float64)
+    unit, centred, standardised = (data.digits(pixels=p).x.cpu() for p in ("unit", "centred", "standardised"))
+    assert torch.equal(unit, raw / 16)
+    assert centred.mean(0).abs().max() < 1e-12 and abs(float(centred.square().mean()) - 1) < 1e-12
+    assert torch.allclose(centred * (raw - raw.mean(0)).square().mean().sqrt(), raw - raw.mean(0), atol=1e-12)
+    assert torch.allclose(standardised * (raw.std(0, correction=0) + 0.1), raw - raw.mean(0), atol=1e-12)
+
+
+def test_digits_subset_is_a_subset():
+    whole, part = data.digits(), data.digits(n=50)
+    assert whole.n == 1797 and whole.k == 10
+    assert torch.equal(part.x, whole.x[:50]) and torch.equal(part.y, whole.y[:50])
+
+
+def test_digits_seed_permutes_images_with_their_labels():
+    whole, mixed = data.digits(pixels="unit"), data.digits(pixels="unit", seed=3)
+    assert not torch.equal(whole.y, mixed.y)
+    rows = {tuple(row.tolist()): int(label) for row, label in zip(whole.x, whole.y, strict=True)}
+    assert all(rows[tuple(row.tolist())] == int(label) for row, label in zip(mixed.x, mixed.y, strict=True))
+    assert not torch.equal(data.digits(n=9, seed=4).x, data.digits(n=9, seed=3).x)
+
+
+def test_digits_one_hot_names_the_label():
+    labels, rows = data.digits(n=200), data.digits(n=200, one_hot=True)
+    assert rows.y.shape == (200, 10) and torch.equal(rows.y.argmax(1), labels.y)
+    assert torch.equal(rows.y.sum(1), torch.ones_like(rows.y[:, 0])) and rows.k == labels.k == 10
+
+
+def test_gaussian_depends_on_the_seed_only():
+    first, second = data.gaussian(400, 3, 2, seed=0), data.gaussian(400, 3, 2, seed=1)
+    assert not torch.equal(first.x, second.x)
+    assert (first.x.shape, first.y.shape) == ((400, 3), (400, 2))
+    both = torch.cat([first.x, first.y], 1)
+    assert both.mean(0).abs().max() < 0.2 and (torch.cov(both.T) - torch.eye(5).to(both)).abs().max() < 0.3
+
+
+def test_teacher_is_data_p():
+    curve = data.teacher()
+    assert curve.n == 30 and float(curve.x[0, 0]) == -5 and float(curve.x[-1, 0]) == 5
+    line = torch.cat([curve.x, torch.ones_like(curve.x)], 1)
+    rest = curve.y - line @ torch.linalg.lstsq(line, curve.y).solution
+    assert float(curve.y.var(correction=0)) == pytest.approx(0.5824456942, abs=5e-11)
+    assert float(rest.square().mean()) == pytest.approx(0.2951801330, abs=5e-11)
+
+
+@pytest.mark.parametrize("call, error, words", [
+    (lambda: data.digits(n=0), ValueError, r"n must be from 1 to 1797; got 0"),
+    (lambda: data.digits(n=1798), ValueError, r"n must be from 1 to 1797; got 1798"),
+    (lambda: data.digits(n=10.0), TypeError, r"n must be an int; got float 10.0"),
+    (lambda: data.digits(pixels="grey"), ValueError, r"pixels must be one of .*unit.*; got 'grey'"),
+    (lambda: data.gaussian(5, 0, 1, seed=0), ValueError, r"d must be at least 1; got 0"),
+    (lambda: data.gaussian(5, 1, True, seed=0), TypeError, r"k must be an int; got bool True"),
+    (lambda: data.teacher(1), ValueError, r"n must be at least 2; got 1"),
+])
+def test_wrong_arguments_are_named(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
