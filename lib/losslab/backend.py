@@ -86,6 +86,8 @@ def tensor(value, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
 
     >>> tensor([1, 2], "x")
     tensor([1., 2.], dtype=torch.float64)
+    >>> float(tensor(0.1, "x"))
+    0.1
     >>> tensor([1.0, float("nan")], "x")
     Traceback (most recent call last):
         ...
@@ -93,6 +95,8 @@ def tensor(value, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
     """
     try:
         out = torch.as_tensor(value)
+        if out.is_floating_point() and not hasattr(value, "dtype"):  # Python numbers would be rounded to float32
+            out = torch.as_tensor(value, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as wrong:
         raise TypeError(f"{name} must be an array of real numbers; got {type(value).__name__}") from wrong
     if out.is_complex():
