@@ -1,0 +1,212 @@
+"""The single neuron w -> phi(<w, x>) with the logistic phi and the square loss: Auer's traps, and all its wells."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import backend
+from .landscape import Landscape
+from .network import MLP
+
+FLAT = 36.0  # beyond |x w| = 36.7 the logistic of x w is 1 (or below 1e-16) in float64, and the loss is a plateau
+ROUNDS = 64  # halvings of a cell of the search before it gives up
+
+
+def data(k: int, ratio=10.0, target=0.75, d: int = 1) -> tuple[Tensor, Tensor]:
+    """Auer's exact data: x = ratio^j e_i for j = 0..k-1 on each of the d axes, the same target for all.
+
+    Returns x (n, d) and y (n, 1), n = k d. A tensor of B ratios (or of B targets) gives B data sets at once:
+    x (B, n, d), y (B, n, 1). With the target 3/4 both tails of each single loss have the height 1/16.
+
+    Source: Auer, Herbster and Warmuth, NIPS 8 (1995), in the form of lesson 5.1.
+
+    >>> x, y = data(3)
+    >>> x.flatten().tolist(), y.flatten().tolist()
+    ([1.0, 10.0, 100.0], [0.75, 0.75, 0.75])
+    """
+    for value, name in ((k, "k"), (d, "d")):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}; expected a positive integer")
+    ratio, target = backend.tensor(ratio, "ratio"), backend.tensor(target, "target")
+    if ratio.dim() > 1 or target.dim() > 1:
+        raise ValueError(f"ratio and target have shapes {tuple(ratio.shape)} and {tuple(target.shape)}; expected "
+                         "numbers, or one axis of B numbers")
+    if not bool((ratio > 0).all()):
+        raise ValueError(f"ratio has the smallest entry {float(ratio.min())}; expected positive numbers")
+    ratio, target = torch.broadcast_tensors(ratio, target)
+    scales = ratio[..., None] ** torch.arange(k, dtype=ratio.dtype, device=ratio.device)
+    eye = torch.eye(d, dtype=ratio.dtype, device=ratio.device)
+    x = (eye[:, None, :] * scales[..., None, :, None]).flatten(-3, -2)
+    return x, target[..., None, None].expand(*x.shape[:-1], 1).clone()
+
+
+def landscape(x: Tensor, y: Tensor, loss: str = "sse") -> Landscape:
+    """The loss of one neuron without bias as a function of its weights: theta = w, shape (d,) or (B, d).
+
+    >>> x, y = data(2)
+    >>> landscape(x, y).value(torch.zeros(1, dtype=x.dtype))  # each point is off by 1/4 at w = 0
+    tensor(0.1250, dtype=torch.float64)
+    """
+    return Landscape(MLP([x.shape[-1], 1], output_activation="sigmoid", bias=False), x, y, loss=loss)
+
+
+def single_minimum(x: Tensor, y: Tensor) -> Tensor:
+    """Where one point alone is fitted exactly: w = ln(y / (1 - y)) / x, infinite for y outside (0, 1).
+
+    >>> x, y = data(2)
+    >>> [f"{w:.5f}" for w in single_minimum(x, y).flatten().tolist()]
+    ['1.09861', '0.10986']
+    """
+    return torch.logit(y.clamp(0, 1)) / x
+
+
+@dataclass(frozen=True)
+class Wells:
+    """All local minima of a one-dimensional neuron loss, and the maxima that part them, from left to right.
+
+    `complete` says that there are no others on the whole line: every cell of `reach` was shown to hold no critical
+    point or exactly one, and beyond `reach` the loss only grows. When it is False, `note` says what is missing.
+    """
+
+    minima: Tensor
+    maxima: Tensor
+    minimum_values: Tensor
+    maximum_values: Tensor
+    reach: tuple[float, float]
+    complete: bool
+    note: str
+
+    @property
+    def count(self) -> int:
+        """The number of local minima."""
+        return len(self.minima)
+
+    @property
+    def barriers(self) -> Tensor:
+        """How far one has to climb out of each minimum: the lower of its maxima minus its value; inf if alone."""
+        wall = self.maximum_values.new_full((1,), math.inf)
+        passes = torch.cat([wall, self.maximum_values, wall])
+        return torch.minimum(passes[:-1], passes[1:]) - self.minimum_values
+
+    @property
+    def boxes(self) -> list[tuple[float, float]]:
+        """Disjoint open intervals, one around each minimum: maximum to maximum, the outer ends beyond `reach`."""
+        low, high = self.reach
+        left = 0.5 * low if low > 0 else 2 * low
+        right = 0.5 * high if high < 0 else 2 * high
+        ends = [left, *self.maxima.tolist(), right]
+        return list(zip(ends[:-1], ends[1:], strict=True))
+
+
+def wells(x: Tensor, y: Tensor) -> Wells | list[Wells]:
+    """Every local minimum and maximum of E(w) = sum_j (y_j - phi(x_j w))^2, one weight w, found in one search.
+
+    x and y have shape (n, 1), or (B, n, 1) for B data sets in one batch (a list of B results comes back).
+
+    Where to look: each single loss falls up to its minimum w_j and grows after it, so E has no critical point
+    outside [min w_j, max w_j]. There the line is cut into cells, and a cell with middle m and half-width r is
+    settled as soon as |E'(m)| > r max|E''| (no critical point) or |E''(m)| > r max|E'''| (at most one); the
+    others are halved. The maxima over the cell are bounded by 2 s^2 + 2 c s and 6 s^2 + 2 c s per point, with
+    s = max phi' and c = max |phi - y|. What is left is a sign change of E', bisected to the last bit.
+
+    Raises ValueError for shapes other than the two above, for x = 0 throughout and for non-finite numbers.
+
+    >>> w = wells(*data(2))
+    >>> [f"{m:.6f}" for m in w.minima.tolist()], w.complete
+    (['0.127643', '1.097394'], True)
+    """
+    x, y = backend.tensor(x, "x"), backend.tensor(y, "y")
+    if x.dim() not in (2, 3) or x.shape[-1] != 1 or x.shape[-2] == 0:
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected (n, 1), or (B, n, 1) for B data sets")
+    if y.shape != x.shape:
+        raise ValueError(f"y has shape {tuple(y.shape)}; expected {tuple(x.shape)}, as x")
+    one, x, y = x.dim() == 2, x.reshape(-1, x.shape[-2]), y.reshape(-1, x.shape[-2])
+    if bool((x == 0).all(1).any()):
+        raise ValueError("x is 0 throughout a data set; expected at least one x that is not 0")
+    block = max(1, 2**13 // x.shape[1])  # data sets at a time: the list of cells stays below about 200 MB
+    found = [w for part in zip(x.split(block), y.split(block), strict=True) for w in _search(*part)]
+    return found[0] if one else found
+
+
+def _search(x: Tensor, y: Tensor) -> list[Wells]:
+    """`wells` for x, y of shape (B, n)."""
+    far = FLAT / x.abs().masked_fill(x == 0, math.inf).amin(1, keepdim=True)
+    single = single_minimum(x, y).masked_fill(x == 0, math.nan)  # a point with x = 0 moves nothing
+    open_ended = (single.abs() > far).any(1).tolist()
+    single = single.clamp(-far, far)
+    low, high = single.nan_to_num(math.inf).amin(1), single.nan_to_num(-math.inf).amax(1)
+    least = 1e-3 / x.abs().amax(1)  # a little room, so that no critical point sits on the edge
+    low = low - torch.where(low == 0, least, 1e-2 * low.abs())
+    high = high + torch.where(high == 0, least, 1e-2 * high.abs())
+    owner, a, b, unsettled = _isolate(x, y, low, high)
+    X, Y = x[owner], y[owner]
+    rising = _slope(b, X, Y) >= 0  # E' grows through the cell: a minimum; falls: a maximum
+    for _ in range(ROUNDS + 8):
+        middle = (a + b) / 2
+        left = (_slope(middle, X, Y) >= 0) == rising
+        a, b = torch.where(left, a, middle), torch.where(left, middle, b)
+    w, value = (a + b) / 2, _residual(((a + b) / 2)[:, None] * X, Y).square().sum(1)
+    results = []
+    for i, (lo, hi, ended) in enumerate(zip(low.tolist(), high.tolist(), open_ended, strict=True)):
+        mine = (owner == i).nonzero().flatten()
+        mine = mine[w[mine].argsort()]
+        low_points, high_points = mine[rising[mine]], mine[~rising[mine]]
+        notes = [f"a target outside (0, 1): the loss may fall for ever, searched from {lo:.3g} to {hi:.3g}"] * ended
+        notes += [f"nearly degenerate near w = {u:.6g}" for u in unsettled.get(i, [])[:1]]
+        results.append(Wells(w[low_points], w[high_points], value[low_points], value[high_points], (lo, hi),
+                             not notes, "; ".join(notes)))
+    return results
+
+
+def _isolate(x, y, low, high):
+    """Cells with exactly one critical point each: (data set, left end, right end), and the unsettled places."""
+    owner, a, b = torch.arange(len(x), device=x.device), low, high
+    kept = []
+    for _ in range(ROUNDS):
+        X, Y, middle, half = x[owner], y[owner], (a + b) / 2, (b - a) / 2
+        z_a, z_b = a[:, None] * X, b[:, None] * X
+        nearest = torch.where(z_a * z_b > 0, torch.minimum(z_a.abs(), z_b.abs()), 0.0)
+        s = _phi_slope(nearest)  # phi' is largest where |z| is smallest
+        c = torch.maximum(_residual(z_a, Y).abs(), _residual(z_b, Y).abs())  # phi is monotone
+        second = (X**2 * (2 * s * s + 2 * c * s)).sum(1)
+        third = (X.abs() ** 3 * (6 * s * s + 2 * c * s)).sum(1)
+        # 1e-13 of the summed bounds stands for the rounding of E' and E''.
+        settled = _slope(middle, X, Y).abs() > second * half + 1e-13 * (X.abs() * 2 * c * s).sum(1)
+        monotone = _curvature(middle, X, Y).abs() > third * half + 1e-13 * second
+        crossing = (_slope(a, X, Y) >= 0) != (_slope(b, X, Y) >= 0)
+        done = ~settled & monotone & crossing
+        kept.append((owner[done], a[done], b[done]))
+        more = ~settled & ~monotone
+        owner, a, middle, b = owner[more], a[more], middle[more], b[more]
+        if not len(owner):
+            break
+        owner, a, b = torch.cat([owner, owner]), torch.cat([a, middle]), torch.cat([middle, b])
+    unsettled: dict[int, list[float]] = {}
+    for i, place in zip(owner.tolist(), a.tolist(), strict=True):
+        unsettled.setdefault(i, []).append(place)
+    return *(torch.cat(parts) for parts in zip(*kept, strict=True)), unsettled
+
+
+def _residual(z, y):
+    """phi(z) - y, without cancellation in either tail."""
+    return torch.where(z > 0, (1 - y) - torch.sigmoid(-z), torch.sigmoid(z) - y)
+
+
+def _phi_slope(z):
+    """phi'(z) = phi(z) phi(-z): positive as far as float64 reaches, where phi (1 - phi) is 0 from z = 37 on."""
+    return torch.sigmoid(z) * torch.sigmoid(-z)
+
+
+def _slope(w, x, y):
+    """E'(w) = sum 2 x (phi - y) phi', for w (C,) and x, y (C, n)."""
+    z = w[:, None] * x
+    return (2 * x * _residual(z, y) * _phi_slope(z)).sum(1)
+
+
+def _curvature(w, x, y):
+    """E''(w) = sum 2 x^2 (phi'^2 + (phi - y) phi''), phi'' = phi' (1 - 2 phi)."""
+    z = w[:, None] * x
+    slope = _phi_slope(z)
+    return (2 * x * x * slope * (slope - _residual(z, y) * torch.tanh(z / 2))).sum(1)
