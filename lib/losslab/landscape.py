@@ -250,7 +250,7 @@ class _OfFunction(Landscape):
             raise TypeError(f"function must be callable; got {type(function).__name__}")
         if isinstance(M, bool) or not isinstance(M, int) or M < 1:
             raise ValueError(f"M is {M!r}; expected a positive integer")
-        self.M, self.n, self.k, self._function = M, 0, 0, function
+        self.M, self.n, self.k, self._function, self.memory = M, 0, 0, function, backend.to_bytes("256 MB")
         shape = tuple(function(torch.zeros(M, dtype=backend.dtype(), device=backend.device())).shape)
         if shape != ():
             raise ValueError(f"function returns shape {shape} for a vector ({M},); expected one number, shape ()")

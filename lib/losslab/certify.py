@@ -1,0 +1,209 @@
+"""Certificates: a claim about a landscape, recomputed in float64 from its witness alone.
+
+A witness is a point, a set of points, a path (T, M) or a box. Every function here answers with a `Certificate`; none
+trusts the code that found the witness. `how` says what the check is worth: "exact" where a finite computation decides
+the claim, "computed" where it rests on float64 numbers with the stated tolerance, "sampled" where only some points of infinitely many were
+looked at: evidence, not proof.
+"""
+
+import html
+from dataclasses import dataclass, field
+
+import torch
+
+from . import backend
+from .critical import NoClearGap
+from .critical import inertia as count_inertia
+from .landscape import Landscape
+
+ROUNDING = 1e-12  # relative: differences of losses below this are not told apart
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A checked claim. `str()` is the same on every machine; in a notebook the measured numbers are shown too.
+
+    >>> bowl = Landscape.of_function(lambda t: (t ** 2).sum(), M=2)
+    >>> print(critical_point(bowl, [0.0, 0.0]))
+    holds: |gradient| <= 1e-12 [computed in float64]
+    >>> bool(critical_point(bowl, [1.0, 0.0]))
+    False
+    """
+
+    claim: str
+    holds: bool
+    how: str
+    measured: dict[str, object] = field(default_factory=dict)
+
+    def __bool__(self):
+        return self.holds
+
+    def __str__(self):
+        return f"{'holds' if self.holds else 'FAILS'}: {self.claim} [{self.how}]"
+
+    def __repr__(self):
+        return f"{self} ({self.numbers})" if self.measured else str(self)
+
+    @property
+    def numbers(self) -> str:
+        """The measured numbers in words."""
+        return ", ".join(f"{name} = {_number(value)}" for name, value in self.measured.items())
+
+    def _repr_html_(self):
+        mark, word = ("✓", "holds") if self.holds else ("✗", "FAILS")
+        return (f'<div class="losslab-certificate losslab-{word.lower()}" style="border-left:4px solid currentColor;'
+                f'padding:.2em .8em;margin:.4em 0"><strong>{mark} {word}</strong> {html.escape(self.claim)} '
+                f'<em>[{html.escape(self.how)}]</em> <code>{html.escape(self.numbers)}</code></div>')
+
+
+def _number(value) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def critical_point(landscape: Landscape, theta, tol: float = 1e-12) -> Certificate:
+    """|gradient| <= tol at theta (M,), or at every one of a batch (B, M).
+
+    1e-12 is about 10^4 roundings of a loss of order 1: what a polished point reaches, and nothing else does. Shows that the
+    gradient is small there; that an exact critical point is near needs a non-degenerate Hessian as well.
+    """
+    norm = landscape.gradient(theta).norm(dim=-1)
+    largest = float(norm.max())
+    return Certificate(f"|gradient| <= {tol:g}" + _everywhere(norm), largest <= tol, "computed in float64",
+                       {"|gradient|": largest})
+
+
+def _everywhere(values) -> str:
+    return f" at all {values.numel()} points" if values.dim() else ""
+
+
+def inertia(landscape: Landscape, theta, expected: tuple[int, int, int], tol: float | None = None) -> Certificate:
+    """The Hessian at theta (M,) has `expected` = (n_-, n_0, n_+), with a clear gap at zero (`critical.inertia`).
+
+    The certificate fails, and says so, where there is no clear gap.
+    """
+    expected = tuple(int(e) for e in expected)
+    if len(expected) != 3 or sum(expected) != landscape.M or min(expected) < 0:
+        raise ValueError(f"expected is {expected}; expected three counts that add up to M = {landscape.M}")
+    claim = f"the Hessian has inertia {expected}"
+    try:
+        found = count_inertia(_one(landscape.hessian(theta)), tol)
+    except NoClearGap as refusal:
+        return Certificate(claim, False, "computed in float64", {"refused": str(refusal)})
+    return Certificate(claim, found.counts == expected, "computed in float64",
+                       {"inertia": found.counts, "largest zero": found.largest_zero,
+                        "smallest non-zero": found.smallest_nonzero})
+
+
+def _one(hessian):
+    if hessian.dim() != 2:
+        raise ValueError(f"theta is a batch of {hessian.shape[0]}; expected one vector (M,)")
+    return hessian
+
+
+def strict_minimum(landscape: Landscape, theta, tol: float = 1e-12) -> Certificate:
+    """theta (M,) is a strict local minimum: |gradient| <= tol, and the smallest eigenvalue of H is clearly positive.
+
+    Clearly: above 1e-9 * max(1, largest eigenvalue), the tolerance for "zero" of `critical.inertia`. Then Newton's
+    step, of length about |gradient| / smallest eigenvalue, leads to the exact minimum; that length is reported.
+    """
+    norm = float(landscape.gradient(theta).norm())
+    eigenvalues = torch.linalg.eigvalsh(_one(landscape.hessian(theta)))
+    smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
+    holds = norm <= tol and smallest > 1e-9 * max(1.0, largest)
+    return Certificate(f"strict local minimum: |gradient| <= {tol:g} and H positive definite", holds,
+                       "computed in float64", {"|gradient|": norm, "smallest eigenvalue": smallest,
+                                               "distance to the exact minimum": norm / abs(smallest or 1.0)})
+
+
+def distinct(points, separation: float = 1e-6) -> Certificate:
+    """The points (P, M) are pairwise more than `separation` apart. Exact but for rounding."""
+    points = backend.tensor(points, "points")
+    if points.dim() != 2 or points.shape[0] < 2:
+        raise ValueError(f"points has shape {tuple(points.shape)}; expected (P, M) with P of at least 2")
+    gap = float(torch.pdist(points).min())
+    return Certificate(f"{points.shape[0]} points, pairwise more than {separation:g} apart", gap > separation,
+                       "exact", {"smallest distance": gap})
+
+
+def _path(landscape: Landscape, path, between: int) -> torch.Tensor:
+    """The path's points with `between` more on every segment."""
+    path = backend.tensor(path, "path")
+    if path.dim() != 2 or path.shape[0] < 2 or path.shape[1] != landscape.M:
+        raise ValueError(f"path has shape {tuple(path.shape)}; expected (T, {landscape.M}) with T of at least 2")
+    if between < 0:
+        raise ValueError(f"between is {between}; expected at least 0")
+    t = torch.arange(between + 1, dtype=path.dtype, device=path.device) / (between + 1)
+    inner = path[:-1, None] + t[:, None] * (path[1:] - path[:-1])[:, None]
+    return torch.cat([inner.flatten(0, 1), path[-1:]])
+
+
+def monotone_path(landscape: Landscape, path, between: int = 9, tol: float = ROUNDING) -> Certificate:
+    """The loss does not rise along the polyline path (T, M), looked at in `between` points of every segment too.
+
+    A rise of tol * max(1, loss at the start) is rounding. Sampled: between the points the loss could still rise.
+    """
+    values = landscape.value(_path(landscape, path, between))
+    rise = float((values[1:] - values[:-1]).max())
+    allowed = tol * max(1.0, abs(float(values[0])))
+    return Certificate("the loss does not rise along the path", rise <= allowed, f"sampled at {len(values):,} points",
+                       {"largest rise": rise, "start": float(values[0]), "end": float(values[-1])})
+
+
+def path_below(landscape: Landscape, path, level: float, between: int = 9, tol: float = ROUNDING) -> Certificate:
+    """The loss stays at or below `level` along the polyline path (T, M). Sampled like `monotone_path`."""
+    if not level == level or abs(level) == float("inf"):
+        raise ValueError(f"level is {level}; expected a finite number")
+    values = landscape.value(_path(landscape, path, between))
+    top = float(values.max())
+    return Certificate(f"the loss stays at or below {level:.6g} along the path", top <= level + tol * max(1.0, abs(level)),
+                       f"sampled at {len(values):,} points", {"highest loss": top})
+
+
+def minimum_containing(landscape: Landscape, lower, upper, inside, points: int = 33,
+                       lipschitz: float | None = None) -> Certificate:
+    """The open box (lower, upper) in R^M contains a local minimum: `inside` has a lower loss than every boundary point.
+
+    Auer, Herbster and Warmuth 1995: a bounded open set is minimum-containing when every boundary point is beaten by a point inside.
+    In one dimension the boundary is two points and the check is complete. In more, every face is covered by a grid of
+    `points` per axis. With a Lipschitz constant of the loss on the box (in the Euclidean norm), the grid's margin must
+    also exceed lipschitz * the largest distance to a grid point, and the check is complete again; without, it is
+    sampled. Lower means lower by more than rounding, 1e-12 * max(1, loss): in a saturated tail no box passes.
+    """
+    lower, upper, inside = (backend.tensor(v, n).reshape(-1) for v, n in
+                            ((lower, "lower"), (upper, "upper"), (inside, "inside")))
+    for value, name in ((lower, "lower"), (upper, "upper"), (inside, "inside")):
+        if value.shape[0] != landscape.M:
+            raise ValueError(f"{name} has {value.shape[0]} entries; expected M = {landscape.M}")
+    if not bool((lower < upper).all()):
+        raise ValueError("lower is not below upper in every coordinate; expected a box with an inside")
+    if points < 2:
+        raise ValueError(f"points is {points}; expected at least 2 per axis")
+    boundary, reach = _faces(lower, upper, points)
+    low, rim = float(landscape.value(inside)), float(landscape.value(boundary).min())
+    needed = ROUNDING * max(1.0, abs(low))
+    if landscape.M == 1:
+        how = "exact: both boundary points were evaluated"
+    elif lipschitz is None:
+        how = f"sampled at {len(boundary):,} boundary points"
+    else:
+        needed += lipschitz * reach
+        how = f"computed at {len(boundary):,} boundary points, covered with the Lipschitz constant {lipschitz:.4g}"
+    within = bool(((inside > lower) & (inside < upper)).all())
+    return Certificate("the box contains a local minimum: a point inside lies below the whole boundary",
+                       within and rim - low > needed, how,
+                       {"inside": low, "lowest on the boundary": rim, "margin": rim - low, "margin needed": needed})
+
+
+def _faces(lower, upper, points):
+    """A grid on all 2 M faces of the box, and the largest distance of a boundary point from its nearest grid point."""
+    M = lower.numel()
+    t = torch.linspace(0, 1, points, dtype=lower.dtype, device=lower.device)
+    grid = torch.cartesian_prod(*[t] * (M - 1)).reshape(-1, M - 1) if M > 1 else t.new_zeros(1, 0)
+    faces = []
+    for axis in range(M):
+        for end in (0.0, 1.0):
+            column = torch.full_like(grid[:, :1] if M > 1 else t[:1, None], end)
+            faces.append(torch.cat([grid[:, :axis], column, grid[:, axis:]], 1))
+    cell = (upper - lower) / (points - 1)
+    reach = float((cell.square().sum() - cell.square().min()).sqrt() / 2) if M > 1 else 0.0
+    return lower + torch.cat(faces) * (upper - lower), reach

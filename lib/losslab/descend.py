@@ -1,0 +1,201 @@
+"""Many descents at once: gradient descent, Adam, Levenberg-Marquardt, and the last metres to a critical point."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .landscape import Landscape
+from .losses import Square
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where a batch of descents ended. With one start (M,) all batch axes are missing.
+
+    theta (B, M), value (B,), gradient_norm (B,), converged (B,) booleans: |gradient| <= tol; steps: how many were made;
+    trajectory (T, B, M): the snapshots that were asked for, the start first, or None.
+    """
+
+    theta: Tensor
+    value: Tensor
+    gradient_norm: Tensor
+    converged: Tensor
+    steps: int
+    trajectory: Tensor | None = None
+
+
+def gradient_descent(landscape: Landscape, theta, steps: int, step: float, every: int | None = None) -> Descent:
+    """theta <- theta - step * gradient, for every member of the batch; a snapshot `every` so many steps.
+
+    Raises ValueError for steps < 0 or step <= 0, FloatingPointError where a descent leaves the finite numbers.
+
+    >>> bowl = Landscape.of_function(lambda t: (t ** 2).sum(), M=2)
+    >>> gradient_descent(bowl, [[1.0, 0.0], [0.0, 2.0]], steps=100, step=0.1).value.max() < 1e-12
+    tensor(True)
+    """
+    return _first_order(landscape, theta, steps, step, every, lambda g, t: g)
+
+
+def adam(landscape: Landscape, theta, steps: int, step: float = 1e-3, betas=(0.9, 0.999), eps: float = 1e-8,
+         every: int | None = None) -> Descent:
+    """Adam (Kingma and Ba 2015, Algorithm 1) for every member of the batch, full batch of data.
+
+    >>> bowl = Landscape.of_function(lambda t: (t ** 2).sum(), M=2)
+    >>> adam(bowl, [1.0, -1.0], steps=500, step=0.05).value < 1e-6
+    tensor(True)
+    """
+    first, second = betas
+    m = v = torch.zeros((), dtype=torch.float64)
+
+    def direction(g, t):
+        nonlocal m, v
+        m = first * m + (1 - first) * g if t > 1 else (1 - first) * g
+        v = second * v + (1 - second) * g * g if t > 1 else (1 - second) * g * g
+        return (m / (1 - first**t)) / ((v / (1 - second**t)).sqrt() + eps)
+
+    return _first_order(landscape, theta, steps, step, every, direction)
+
+
+def _first_order(landscape, theta, steps, step, every, direction) -> Descent:
+    if not isinstance(steps, int) or steps < 0:
+        raise ValueError(f"steps is {steps!r}; expected an integer of at least 0")
+    if not step > 0:
+        raise ValueError(f"step is {step!r}; expected a positive number")
+    theta, one = landscape._batch(theta)
+    snapshots = [theta]
+    for t in range(1, steps + 1):
+        theta = theta - step * direction(landscape.gradient(theta), t)
+        if every and t % every == 0:
+            snapshots.append(theta)
+    return _descent(landscape, theta, one, 0.0, steps, torch.stack(snapshots) if every else None)
+
+
+def _descent(landscape, theta, one, tol, steps, trajectory=None) -> Descent:
+    value, gradient = landscape.value_and_gradient(theta)
+    norm = gradient.norm(dim=1)
+    parts = theta, value, norm, norm <= tol
+    if one:
+        parts = tuple(p[0] for p in parts)
+        trajectory = None if trajectory is None else trajectory[:, 0]
+    return Descent(*parts, steps, trajectory)
+
+
+def levenberg_marquardt(landscape: Landscape, theta, tol: float = 1e-8, max_steps: int = 200) -> Descent:
+    """Least squares, many at once: (J^T J + lambda I) delta = -J^T r until |gradient| <= tol.
+
+    J is the Jacobian of the outputs, r = f - y. With fewer samples x outputs than parameters the smaller system
+    (J J^T + lambda I) u = -r, delta = J^T u is solved instead; the step is the same. lambda falls by 10 after a step that lowers
+    the loss and grows by 10 after one that does not (Marquardt 1963). Converges fast where the residual is small; where
+    it is not, finish with `polish`.
+
+    Raises TypeError when the loss is not the square loss.
+    """
+    if not isinstance(landscape.loss, Square):
+        raise TypeError(f"landscape has the loss {type(landscape.loss).__name__}; expected the square loss")
+    flat_y = landscape.y.reshape(-1)
+
+    def look(theta):
+        J, r = landscape.jacobian(theta), landscape.outputs(theta).flatten(1) - flat_y
+        wide = J.shape[1] < J.shape[2]
+        gram = J @ J.mT if wide else J.mT @ J
+        return {"J": J, "r": r, "gram": gram, "measure": r.square().sum(1), "g": (r.unsqueeze(1) @ J).squeeze(1)}
+
+    def solve(state, damping):
+        wide = state["J"].shape[1] < state["J"].shape[2]
+        right = state["r"] if wide else state["g"]
+        factor, failed = _cholesky(state["gram"], damping)
+        u = torch.cholesky_solve(right.unsqueeze(-1), factor)
+        return -(state["J"].mT @ u if wide else u).squeeze(-1), failed
+
+    def norm(state):
+        scale = 2 * landscape.weight * (1 / landscape.k if landscape.loss.per_output else 1)
+        return scale * state["g"].norm(dim=1)
+
+    return _damped(landscape, theta, tol, max_steps, look, solve, norm, scale=lambda s: _mean_diagonal(s["gram"]))
+
+
+def polish(landscape: Landscape, theta, tol: float = 1e-12, max_steps: int = 200, method: str = "newton") -> Descent:
+    """The last metres from a trained point to a critical point, many at once: |gradient| <= tol.
+
+    method="newton": damped Newton, (H + lambda I) delta = -g, with lambda large enough for a positive definite matrix; a step must not raise
+    the loss, so it ends in a minimum (or a degenerate point). method="gradient_norm": Levenberg-Marquardt on |g|^2,
+    (H^2 + lambda I) delta = -H g; a step must lower |g|, so it finds critical points of any index, and can stall where
+    H g = 0 with g not 0. `converged` says which members arrived; the others are returned where they stopped.
+
+    >>> saddle = Landscape.of_function(lambda t: t[0] ** 2 - t[1] ** 2 + t[0] ** 4, M=2)
+    >>> bool(polish(saddle, [0.3, 0.2], method="gradient_norm").converged)
+    True
+    """
+    if method not in ("newton", "gradient_norm"):
+        raise ValueError(f"method is {method!r}; expected 'newton' or 'gradient_norm'")
+    square = method == "gradient_norm"
+
+    def look(theta):
+        value, g = landscape.value_and_gradient(theta)
+        H = landscape.hessian(theta)
+        matrix = H @ H if square else H
+        right = (H @ g.unsqueeze(-1)).squeeze(-1) if square else g
+        return {"matrix": matrix, "right": right, "g": g, "measure": g.square().sum(1) if square else value}
+
+    def solve(state, damping):
+        factor, failed = _cholesky(state["matrix"], damping)
+        return -torch.cholesky_solve(state["right"].unsqueeze(-1), factor).squeeze(-1), failed
+
+    return _damped(landscape, theta, tol, max_steps, look, solve, norm=lambda s: s["g"].norm(dim=1),
+                   scale=lambda s: _mean_diagonal(s["matrix"]), slack=0.0 if square else 1e-13)
+
+
+def _mean_diagonal(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=1, dim2=2).abs().mean(1).clamp_min(1e-300)
+
+
+def _cholesky(matrix: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factors of matrix + damping I, and which members are not positive definite (their factor is I)."""
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    factor, info = torch.linalg.cholesky_ex(matrix + damping[:, None, None] * eye)
+    failed = info > 0
+    return torch.where(failed[:, None, None], eye, factor), failed
+
+
+def _damped(landscape, theta, tol, max_steps, look, solve, norm, scale, slack: float = 0.0) -> Descent:
+    """Damped second-order steps, each member with a damping of its own; members that have arrived rest.
+
+    `look(theta)` gives the state of the members, with state["measure"] (B,) to be lowered; `solve(state, damping)`
+    gives steps and a mask of failures; `norm(state)` is |gradient|. Close to the end the measure can fall by less than
+    rounding: within the relative `slack` a step that lowers |gradient| counts as well.
+    """
+    theta, one = landscape._batch(theta)
+    theta = theta.clone()
+    block = max(1, landscape.memory // (8 * 8 * landscape.M * (landscape.M + landscape.n * max(landscape.k, 1))))
+    made = 0
+    for start in range(0, theta.shape[0], block):
+        rows = slice(start, start + block)
+        theta[rows], steps = _damped_block(theta[rows], tol, max_steps, look, solve, norm, scale, slack)
+        made = max(made, steps)
+    return _descent(landscape, theta, one, tol, made)
+
+
+def _damped_block(theta, tol, max_steps, look, solve, norm, scale, slack):
+    active = torch.arange(theta.shape[0], device=theta.device)
+    state = look(theta)
+    damping = 1e-3 * torch.ones(theta.shape[0], dtype=theta.dtype, device=theta.device)
+    steps = 0
+    while steps < max_steps:
+        # A damping of 1e12 times the matrix means that no step helps any more: rounding, or a gradient-flat point.
+        going = (norm(state) > tol) & (damping < 1e12)
+        if not bool(going.all()):
+            active, damping, state = active[going], damping[going], {k: v[going] for k, v in state.items()}
+        if not active.numel():
+            break
+        steps += 1
+        delta, failed = solve(state, damping * scale(state))
+        candidate = theta[active] + delta
+        new = look(candidate)
+        level = new["measure"] <= state["measure"] + slack * state["measure"].abs()
+        better = ((new["measure"] < state["measure"]) | (level & (norm(new) < norm(state)))) & ~failed
+        theta[active[better]] = candidate[better]
+        for key, value in state.items():
+            value[better] = new[key][better]
+        damping = torch.where(better, (damping / 10).clamp_min(1e-18), damping * 10)
+    return theta, steps
