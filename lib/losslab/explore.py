@@ -1,8 +1,8 @@
 """Sliders that move with and without a kernel.
 
-Every position is drawn beforehand, as inline SVG; a few lines of JavaScript show one at a time. So the same slider works
-in a live notebook, in the built page, from a file on disk and by keyboard. Without JavaScript and in print the start
-frame is there, with its readout, and no control that does nothing.
+Every position is drawn beforehand, as inline SVG; a few lines of JavaScript show one at a time. So the same slider
+works in a live notebook, in the built page, from a file on disk and by keyboard. Without JavaScript and in print the
+start frame is there, with its readout, and no control that does nothing.
 """
 import hashlib
 import html
@@ -10,12 +10,11 @@ import html
 import numpy as np
 from matplotlib.figure import Figure
 
-from .figures import CSS, check_alt, figcaption, svg
+from .inline import CSS, check_alt, figcaption, svg
 
 LIMIT = 1_500_000  # bytes of one slider
 
 STYLE = """<style>
-.losslab-slider{margin:1em 0}
 .losslab-slider .controls{display:flex;flex-wrap:wrap;align-items:center;gap:.3em 1em;margin:.4em 0}
 .losslab-slider .controls[hidden],.losslab-slider .start-readout{display:none}
 .losslab-slider label{display:flex;flex:1 1 16em;align-items:center;gap:.8em;margin:0}
@@ -30,6 +29,8 @@ SCRIPT = """<script>
 for (const slider of document.querySelectorAll(".losslab-slider:not([data-ready])")) {
   slider.dataset.ready = "";
   const input = slider.querySelector("input"), output = slider.querySelector("output");
+  const same = document.querySelectorAll(`[id="${input.id}"]`).length;
+  if (same > 1) { input.id += "-" + same; slider.querySelector("label").htmlFor = input.id; }
   const frames = slider.querySelectorAll(".frame");
   const show = () => {
     frames.forEach((frame, i) => { frame.hidden = i !== +input.value; });
@@ -67,8 +68,8 @@ def slider(values, draw, *, label, readout, alt, start=0, caption=None):
     label           -> the name of the slider, in plain text
     start           -> the position shown first
 
-    Twenty to thirty frames are enough; a slider of more than 1.5 MB is refused. Raises TypeError or ValueError for unfit
-    arguments, naming the frame.
+    Twenty to thirty frames are enough; a slider of more than 1.5 MB is refused. Raises TypeError or ValueError for
+    unfit arguments, naming the frame.
 
     >>> from losslab import figures
     >>> def draw(a):
@@ -120,9 +121,10 @@ def _figure(draw, value):
 def _like(first, figure):
     """Check that the frame has the size of the first one, and give its axes the same places, so that nothing jumps."""
     if not np.allclose(first.get_size_inches(), figure.get_size_inches()) or len(first.axes) != len(figure.axes):
-        raise ValueError("draw: got a figure of another size or with other axes than the start frame, expected the same")
+        raise ValueError("draw: got a figure of another size or with other axes than the start frame, expected the "
+                         "same in every frame")
     figure.set_layout_engine("none")
-    for a, b in zip(first.axes, figure.axes):
+    for a, b in zip(first.axes, figure.axes, strict=True):
         b.set_position(a.get_position())
     return figure
 
@@ -131,14 +133,14 @@ def _markup(pictures, readouts, label, start, caption):
     frames = "".join(
         f'<div class="frame{" start" if i == start else ""}" data-readout="{html.escape(line)}"'
         f'{"" if i == start else " hidden"}>{picture}</div>'
-        for i, (picture, line) in enumerate(zip(pictures, readouts)))
+        for i, (picture, line) in enumerate(zip(pictures, readouts, strict=True)))
     name = "s" + hashlib.sha256((label + frames).encode()).hexdigest()[:10]
     line = html.escape(readouts[start])
     return (
         f'<figure class="losslab-slider">{CSS}{STYLE}{frames}'
         f'<div class="controls" hidden><label for="{name}">{html.escape(label)}'
         f'<input type="range" id="{name}" min="0" max="{len(pictures) - 1}" step="1" value="{start}" '
-        f'aria-valuetext="{line}"></label><output for="{name}" aria-live="polite">{line}</output></div>'
+        f'aria-valuetext="{line}"></label><output aria-live="polite">{line}</output></div>'
         f'<p class="start-readout">{line}</p>'
         f'<noscript><style>.losslab-slider .start-readout{{display:block}}</style>'
         f'<p>With JavaScript on, a slider here moves through {len(pictures)} frames.</p></noscript>'
