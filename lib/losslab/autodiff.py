@@ -66,6 +66,9 @@ class Autodiff:
     def value(self, theta, x, y, loss, weight):
         return vmap(self._loss(x, y, loss, weight))(theta)
 
+    def in_span(self, frame, x, y, loss, weight):
+        return lambda c: self.value(c @ frame, x, y, loss, weight)
+
     def value_and_gradient(self, theta, x, y, loss, weight):
         gradients, values = vmap(grad_and_value(self._loss(x, y, loss, weight)))(theta)
         return values, gradients

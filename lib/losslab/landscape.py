@@ -119,6 +119,29 @@ class Landscape:
             out[b] += self._route.value(theta[b], self.x[i], self.y[i], self.loss, self.weight)
         return self._answer(out, one, "the loss")
 
+    def value_in_span(self, origin, directions, coordinates) -> Tensor:
+        """L(origin + sum_p c_p direction_p) for every row c of `coordinates` (G, P); directions (P, M). Shape (G,).
+
+        The layer-wise route computes the first layer's pre-activation once for the origin and for every direction: it
+        is affine in c.
+        """
+        origin, one = self._batch(origin, "origin")
+        directions, single = self._batch(directions, "directions")
+        c = backend.tensor(coordinates, "coordinates")
+        if not one or single or c.dim() != 2 or c.shape[1] != directions.shape[0]:
+            raise ValueError(f"origin, directions, coordinates have shapes {tuple(origin.shape)}, "
+                             f"{tuple(directions.shape)}, {tuple(c.shape)}; expected (M,), (P, M), (G, P)")
+        return self._answer(self._span(torch.cat([origin, directions]), c), False, "the loss")
+
+    def _span(self, frame, c):
+        out = c.new_zeros(c.shape[0])
+        for i in self._rows("value"):
+            value = self._route.in_span(frame, self.x[i], self.y[i], self.loss, self.weight)
+            size = self.x[i].shape[0] * self._route.bytes_per_sample("value")
+            for g in _slices(c.shape[0], max(1, min(self.memory, CACHE) // size)):
+                out[g] += value(torch.cat([torch.ones_like(c[g, :1]), c[g]], 1))
+        return out
+
     def value_and_gradient(self, theta) -> tuple[Tensor, Tensor]:
         """L and its gradient from one sweep: ((), (M,)), or ((B,), (B, M))."""
         theta, one = self._batch(theta)
@@ -266,6 +289,9 @@ class _OfFunction(Landscape):
         theta, one = self._batch(theta)
         gradients, values = vmap(grad_and_value(self._function))(theta)
         return self._answer(values, one, "the function"), self._answer(gradients, one, "the gradient")
+
+    def _span(self, frame, c):
+        return self.value(torch.cat([torch.ones_like(c[:, :1]), c], 1) @ frame)
 
     def hessian(self, theta, part="full"):
         self._only_full(part)

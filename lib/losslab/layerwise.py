@@ -249,6 +249,18 @@ class Layerwise:
     def value(self, theta, x, y, loss, weight):
         return value(self.net, theta, x, y, loss, weight)
 
+    def in_span(self, frame, x, y, loss, weight):
+        """A function of c (G, 1 + P): the losses at theta = c frame, where the first layer is affine in c."""
+        first = affine(x, *self.net.layers(frame)[0]).flatten(1)
+
+        def value(c):
+            a = self.net.activations[0].value((c @ first).view(len(c), x.shape[0], -1))
+            for (W, b), sigma in list(zip(self.net.layers(c @ frame), self.net.activations, strict=True))[1:]:
+                a = sigma.value(affine(a, W, b))
+            return weight * loss.values(a, y).sum(-1)
+
+        return value
+
     def value_and_gradient(self, theta, x, y, loss, weight):
         return value_and_gradient(self.net, theta, x, y, loss, weight)
 
