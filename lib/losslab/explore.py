@@ -91,18 +91,17 @@ def slider(values, draw, *, label, readout, alt, start=0, caption=None):
     if not isinstance(start, int) or not 0 <= start < len(values):
         raise ValueError(f"start: got {start!r}, expected an integer from 0 to {len(values) - 1}")
 
-    first = _figure(draw, values[start])
-    first_svg = svg(first, check_alt(alt(values[start])))
-    frames, pictures = [], []
-    for i, value in enumerate(values):
+    frames, pictures, first = {}, {}, None
+    for i in sorted(range(len(values)), key=lambda i: i != start):  # the start frame first: it sets the layout
         try:
-            line, words = readout(value), check_alt(alt(value))
-            if not isinstance(line, str) or not line.strip():
-                raise ValueError(f"readout: got {line!r}, expected a line of text")
-            pictures.append(first_svg if i == start else svg(_like(first, _figure(draw, value)), words))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"frame {i} (value {value!r}): {error}") from error
-        frames.append((line, words))
+            frames[i] = _line(readout(values[i])), check_alt(alt(values[i]))
+            figure = _figure(draw(values[i]))
+            pictures[i] = svg(figure if first is None else _like(first, figure), frames[i][1])
+            first = first or figure
+        except Exception as error:
+            error.add_note(f"This was frame {i}, value {values[i]!r}.")
+            raise
+    frames, pictures = ([by_frame[i] for i in range(len(values))] for by_frame in (frames, pictures))
 
     markup = _markup(pictures, [line for line, _ in frames], label, start, caption)
     if len(markup.encode()) > LIMIT:
@@ -111,8 +110,13 @@ def slider(values, draw, *, label, readout, alt, start=0, caption=None):
     return Slider(markup, label, frames)
 
 
-def _figure(draw, value):
-    figure = draw(value)
+def _line(readout):
+    if not isinstance(readout, str) or not readout.strip():
+        raise ValueError(f"readout: got {readout!r}, expected a line of text")
+    return readout
+
+
+def _figure(figure):
     if not isinstance(figure, Figure):
         raise TypeError(f"draw: got {type(figure).__name__}, expected a matplotlib Figure (from figures.new)")
     return figure

@@ -177,12 +177,16 @@ def surface(ax, s, t, values, levels=9, log=False, cmap=SEQUENTIAL):
     look = {"norm": mpl.colors.LogNorm(values.min(), values.max())} if log else {}
     filled = ax.contourf(s, t, values, marks, cmap=cmap, extend="both" if log else "neither", **look)
     lines = ax.contour(s, t, values, filled.levels, colors=PAPER, linewidths=0.5, linestyles="-")
-    for label in ax.clabel(lines, lines.levels[::2], fmt="%.3g", fontsize=8, colors=DARK, inline=False):
+    for label in ax.clabel(lines, lines.levels[::2], fmt=_number, fontsize=8, colors=DARK, inline=False):
         label.set(rotation=0, zorder=2.5, bbox={"facecolor": PAPER, "alpha": 0.8, "pad": 1, "edgecolor": "none"})
         across = [(p - v[0]) / (v[-1] - v[0]) for p, v in zip(label.get_position(), (s, t), strict=True)]
         label.set_visible(0.06 < min(across) and max(across) < 0.94)  # no label is cut by the edge
     ax.grid(False)
     return filled
+
+
+def _number(value):
+    return f"{value:.3g}".replace("-", "−")
 
 
 def _log_levels(low, high, count):
