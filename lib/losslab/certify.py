@@ -2,8 +2,8 @@
 
 A witness is a point, a set of points, a path (T, M) or a box. Every function here answers with a `Certificate`; none
 trusts the code that found the witness. `how` says what the check is worth: "exact" where a finite computation decides
-the claim, "computed" where it rests on float64 numbers with the stated tolerance, "sampled" where only some points of infinitely many were
-looked at: evidence, not proof.
+the claim, "computed" where it rests on float64 numbers with the stated tolerance, "sampled" where only some points of
+infinitely many were looked at: evidence, not proof.
 """
 
 import html
@@ -63,8 +63,8 @@ def _number(value) -> str:
 def critical_point(landscape: Landscape, theta, tol: float = 1e-12) -> Certificate:
     """|gradient| <= tol at theta (M,), or at every one of a batch (B, M).
 
-    1e-12 is about 10^4 roundings of a loss of order 1: what a polished point reaches, and nothing else does. Shows that the
-    gradient is small there; that an exact critical point is near needs a non-degenerate Hessian as well.
+    1e-12 is about 10^4 roundings of a loss of order 1: what a polished point reaches, and nothing else does. Shows that
+    the gradient is small there; that an exact critical point is near needs a non-degenerate Hessian as well.
     """
     norm = landscape.gradient(theta).norm(dim=-1)
     largest = float(norm.max())
@@ -155,7 +155,8 @@ def path_below(landscape: Landscape, path, level: float, between: int = 9, tol: 
         raise ValueError(f"level is {level}; expected a finite number")
     values = landscape.value(_path(landscape, path, between))
     top = float(values.max())
-    return Certificate(f"the loss stays at or below {level:.6g} along the path", top <= level + tol * max(1.0, abs(level)),
+    allowed = level + tol * max(1.0, abs(level))
+    return Certificate(f"the loss stays at or below {level:.6g} along the path", top <= allowed,
                        f"sampled at {len(values):,} points", {"highest loss": top})
 
 
@@ -163,8 +164,8 @@ def minimum_containing(landscape: Landscape, lower, upper, inside, points: int =
                        lipschitz: float | None = None) -> Certificate:
     """The open box (lower, upper) in R^M contains a local minimum: `inside` has a lower loss than every boundary point.
 
-    Auer, Herbster and Warmuth 1995: a bounded open set is minimum-containing when every boundary point is beaten by a point inside.
-    In one dimension the boundary is two points and the check is complete. In more, every face is covered by a grid of
+    Auer, Herbster and Warmuth 1995: a bounded open set is minimum-containing when every boundary point is beaten by a
+    point inside. In one dimension the boundary is two points and the check is complete. In more, every face is covered by a grid of
     `points` per axis. With a Lipschitz constant of the loss on the box (in the Euclidean norm), the grid's margin must
     also exceed lipschitz * the largest distance to a grid point, and the check is complete again; without, it is
     sampled. Lower means lower by more than rounding, 1e-12 * max(1, loss): in a saturated tail no box passes.

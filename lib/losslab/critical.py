@@ -110,8 +110,8 @@ class Manufactured:
 def manufacture(network: MLP, x, size: float, seed: int = 0, theta=None, spread: float = 1.2) -> Manufactured:
     """Targets that make `theta` a critical point of the mean square loss, with loss size^2.
 
-    Let J be the (n k, M) Jacobian of the stacked outputs at theta. For every r with J^T r = 0 the targets y = f - r make
-    the gradient (2/n) J^T r vanish. Here r is a random element of that kernel with |r|^2 / n = size^2, and theta, where
+    Let J be the (n k, M) Jacobian of the stacked outputs at theta. For every r with J^T r = 0 the targets y = f - r
+    make the gradient (2/n) J^T r vanish. Here r is a random element of that kernel with |r|^2 / n = size^2, and theta, where
     it is not given, is `spread` times Gaussian. Book: the proposition on manufactured critical points, lesson 1.2.
 
     Raises ValueError when size is not positive, or when J has rank n k, so that only r = 0 is left.

@@ -20,15 +20,16 @@ CACHE = 4_000_000  # bytes: larger blocks of a batch leave the processor's cache
 class Landscape:
     """The loss L of a network on data, as a function of the flat parameter vector theta.
 
-    L(theta) = w * sum over samples of l(f_theta(x_i), y_i), with w = 1/n for "mse" and "cross_entropy", w = 1 for "sse".
-    x has shape (n, d), samples as rows; y has shape (n, k), (n,) where k = 1, or (n,) class labels. Every method takes one
-    vector (M,) or a batch (B, M) and answers with the same batch axis. Samples and batch are worked through in blocks,
+    L(theta) = w * sum over samples of l(f_theta(x_i), y_i), with w = 1 for "sse" and w = 1/n for the other names.
+    x has shape (n, d), samples as rows; y has shape (n, k), (n,) where k = 1, or (n,) class labels. Every method takes
+    one vector (M,) or a batch (B, M) and answers with the same batch axis. Samples and batch are worked through in blocks,
     so that intermediate results stay within `memory` (bytes, or text such as "256 MB") beside the result itself.
 
     A fully connected net's derivatives are written out layer by layer (`layerwise`); any other module goes through
     torch.func (`autodiff`). Nothing after this file asks which.
 
-    Raises TypeError or ValueError, with the argument's name, for wrong shapes, dtypes, non-finite data, an unknown loss.
+    Raises TypeError or ValueError, with the argument's name, for wrong shapes, dtypes, non-finite data, an unknown
+    loss; FloatingPointError where the loss or a derivative is not finite.
 
     >>> net = MLP([1, 3, 1])
     >>> landscape = Landscape(net, [[0.0], [1.0], [2.0]], [[1.0], [0.0], [1.0]])
@@ -239,7 +240,7 @@ class Landscape:
         return _slices(self.n, max(1, self.memory // self._route.bytes_per_sample(work)))
 
     def _blocks(self, B: int, work: str, per_vector: int = 0) -> Iterator[tuple[slice, slice]]:
-        """(slice of the batch, slice of the samples) so that a block's work fits into `memory`, and where it can the cache."""
+        """(slice of the batch, slice of the samples): a block's work fits into `memory`, and where it can the cache."""
         per_sample = self._route.bytes_per_sample(work)
         whole = self.n * per_sample + per_vector
         if whole <= self.memory:
