@@ -146,6 +146,14 @@ def lookup(cache, notebook, wanted):
     return None
 
 
+def executed(path, cache_folder):
+    """The notebook at `path` with its outputs, from the cache; None if the cache does not hold it as it is now."""
+    try:
+        return get_cache(str(cache_folder)).merge_match_into_notebook(nbformat.read(path, as_version=4))[1]
+    except KeyError:
+        return None
+
+
 def run(paths, cache_folder, root=ROOT, jobs=None):
     """Bring the cache up to date. Returns (number of notebooks executed, list of failures in words)."""
     cache, wanted, failures, todo = get_cache(str(cache_folder)), key(root), [], {}
