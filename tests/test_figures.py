@@ -270,7 +270,7 @@ def test_surface_has_round_levels_and_labels_inside():
     s, t = torch.linspace(-1, 1, 31), torch.linspace(-2, 2, 21)
     values = 0.011 + s**2 + t[:, None] ** 2
     figure, ax = figures.new()
-    assert figures.surface(ax, s, t, values, log=True).levels.tolist() == [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
+    assert figures.surface(ax, s, t, values, log=True).levels.tolist() == [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
     for label in (label for label in ax.texts if label.get_visible()):
         assert abs(label.get_position()[0]) < 0.88 and abs(label.get_position()[1]) < 1.76
     figure, ax = figures.new()
