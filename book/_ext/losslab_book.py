@@ -1,0 +1,252 @@
+"""What this book adds to Sphinx: lesson numbers, the claims page, launch buttons, a footer, a check of pictures."""
+
+import os
+import re
+import subprocess
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import yaml
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+logger = logging.getLogger(__name__)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# --- Lesson numbers ---------------------------------------------------------------------------------------------------
+
+
+def lesson_number(docname):
+    """The number in a lesson's file name, or () for another page.
+
+    >>> lesson_number("lessons/1_landscapes/1_2_flat_ground")
+    (1, 2)
+    >>> lesson_number("book/claims")
+    ()
+    """
+    match = re.match(r"lessons/.*/(\d+)_(\d+)_[^/]*$", docname)
+    return tuple(int(part) for part in match.groups()) if match else ()
+
+
+def number_by_lesson(app, env):
+    """Theorem 3 of lesson 1.2 is "Theorem 1.2.3": Sphinx would count through the whole book."""
+    for docname, types in env.toc_fignumbers.items():
+        if lesson_number(docname):
+            for ids in types.values():
+                for count, key in enumerate(ids, start=1):
+                    ids[key] = (*lesson_number(docname), count)
+    return []  # no further page to rewrite: the numbers change only where Sphinx has renumbered the page itself
+
+
+def drop_repeated_ids(app, doctree, docname):
+    """sphinx-proof and sphinx-exercise give every block the same id; an id may be used once a page."""
+    repeated = {"proof", "proof-content", "exercise-content", "solution-content"}
+    for node in doctree.findall(nodes.Element):
+        if repeated.intersection(node["ids"]):
+            node["ids"] = [name for name in node["ids"] if name not in repeated]
+
+
+# --- The claims page --------------------------------------------------------------------------------------------------
+
+
+def claims_markdown(rows):
+    """The claims as MyST Markdown, lesson by lesson: where stated, what, from whom, how checked and by which test."""
+    lines, lesson = [], None
+    for row in sorted(rows, key=lambda row: (lesson_number(row["lesson"]), row["lesson"])):
+        if row["lesson"] != lesson:
+            lesson = row["lesson"]
+            number = ".".join(map(str, lesson_number(lesson)))
+            lines += [f"## Lesson {number}", "", f"{{doc}}`/{lesson}`", ""]
+        source = row["source"]
+        if not isinstance(source, str):
+            source = f"{{cite:t}}`{','.join(source)}`"
+        lines += [
+            f"{{prf:ref}}`{row['label']}`",
+            f": {' '.join(row['statement'].split())}",
+            "",
+            f": *Source:* {source}. *Checked:* {row['checked']}, by `{row['test']}`.",
+            "",
+        ]
+    return lines
+
+
+class Claims(SphinxDirective):
+    """`{claims}`: the page made from book/claims.yml."""
+
+    def run(self):
+        path = Path(self.env.srcdir) / "book" / "claims.yml"
+        self.env.note_dependency(str(path))
+        rows = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+        self.env.losslab_claims = {row["label"]: (row["lesson"], row["kind"]) for row in rows}
+        page = nodes.section(classes=["losslab-claims"])
+        self.state.nested_parse(StringList(claims_markdown(rows), str(path)), 0, page, match_titles=True)
+        return page.children
+
+
+def check_claims(app, env):
+    """Every row of claims.yml has its theorem where it says, and every theorem has its row."""
+    claims = getattr(env, "losslab_claims", {})
+    stated = {
+        label: (block["docname"], block["realtype"])
+        for label, block in getattr(env, "proof_list", {}).items()
+        if block["realtype"] in ("theorem", "proposition", "lemma", "corollary")
+    }
+    for label in sorted(claims.keys() | stated.keys()):
+        if label not in stated:
+            logger.warning("claims.yml: no theorem, proposition, lemma or corollary has the label '%s'", label)
+        elif label not in claims:
+            logger.warning("'%s' has no row in claims.yml", label, location=stated[label][0])
+        elif claims[label] != stated[label]:
+            logger.warning("claims.yml: '%s' is not (lesson, kind) = %s, but %s", label, claims[label], stated[label])
+
+
+# --- Launch buttons and footer ----------------------------------------------------------------------------------------
+
+
+class Repository(NamedTuple):
+    server: str  # "https://github.com"
+    name: str  # "owner/name"
+    ref: str  # what Binder opens: a branch, a tag or a commit
+
+
+def find_repository(environ, remote=""):
+    """The repository that the book is built from: from CI's environment, else from the address of `origin`; else None.
+
+    >>> find_repository({}, "git@github.com:ada/landscapes.git")
+    Repository(server='https://github.com', name='ada/landscapes', ref='HEAD')
+    """
+    name = environ.get("GITHUB_REPOSITORY", "")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        ref = environ.get("GITHUB_REF_NAME", "")
+        if not ref or ref.endswith("/merge"):  # "12/merge" is a pull request: no branch that Binder could open
+            ref = environ.get("GITHUB_SHA") or "HEAD"
+        return Repository(environ.get("GITHUB_SERVER_URL") or "https://github.com", name, ref)
+    host = r"(?:git@|ssh://git@|https://(?:[^/@]+@)?)(?:ssh\.)?github\.com(?::\d+/|[:/])"
+    match = re.fullmatch(host + r"([\w.-]+/[\w.-]+?)(?:\.git)?/?", remote.strip())
+    return Repository("https://github.com", match[1], "HEAD") if match else None
+
+
+def launch_links(repository, path):
+    """Where a notebook can be run: (address, name, tooltip, icon) for each place. Both of them read github.com only."""
+    if repository is None or repository.server.rstrip("/") != "https://github.com":
+        return []
+    ref, path = quote(repository.ref, safe=""), quote(path)
+    binder = f"https://mybinder.org/v2/gh/{repository.name}/{ref}?urlpath=lab/tree/{path}"
+    # The branch `colab` holds the same notebooks with a first cell that installs the library.
+    colab = f"https://colab.research.google.com/github/{repository.name}/blob/colab/{path}"
+    return [
+        (binder, "Binder", "Run this lesson on Binder", "_static/images/logo_binder.svg"),
+        (colab, "Colab", "Run this lesson on Colab", "_static/images/logo_colab.png"),
+    ]
+
+
+def git(*arguments):
+    """What git answers about this repository, or "" where there is no git or no answer."""
+    try:
+        answer = subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def footer(repository, licence, commit):
+    """The line below every page: the licence and, where known, the commit and the repository."""
+    parts = [escape(licence)]
+    if commit:
+        parts.append(f"built from <code>{escape(commit[:10])}</code>")
+    if repository:
+        address = f"{repository.server}/{repository.name}"
+        parts.append(f'<a href="{escape(address)}">source</a>')
+    return " · ".join(parts)
+
+
+def read_surroundings(app, config):
+    config.losslab_repository = find_repository(os.environ, git("remote", "get-url", "origin"))
+    licence = (ROOT / "LICENSE").read_text(encoding="utf-8").split("\n")[0] if (ROOT / "LICENSE").exists() else ""
+    commit = os.environ.get("GITHUB_SHA") or git("rev-parse", "HEAD")
+    config.html_theme_options["extra_footer"] = footer(config.losslab_repository, licence, commit)
+
+
+def add_buttons(app, pagename, templatename, context, doctree):
+    """Binder and Colab on lessons, the repository on every page; none of them where the repository is not known."""
+    repository = app.config.losslab_repository
+    buttons = context.get("header_buttons")
+    if repository is None or buttons is None:
+        return
+    def link(url, text, tooltip, icon, **more):
+        return {"type": "link", "url": url, "text": text, "tooltip": tooltip, "icon": icon, **more}
+
+    address = f"{repository.server}/{repository.name}"
+    buttons.insert(0, link(address, "", "Source repository", "fab fa-github", label="source-repository-button"))
+    if context.get("page_source_suffix") == ".ipynb":
+        group = [link(*parts) for parts in launch_links(repository, f"{pagename}.ipynb")]
+        if group:
+            more = {"tooltip": "Run this lesson", "icon": "fas fa-rocket", "label": "launch-buttons"}
+            buttons.insert(0, {"type": "group", "buttons": group, **more})
+
+
+def drop_thebe(app, pagename, templatename, context, doctree):
+    """sphinx-thebe puts its script on every page although live code is off: a second copy of it, which is an error."""
+    for kind in ("script_files", "css_files"):
+        context[kind] = [
+            file
+            for file in context[kind]
+            if "thebe" not in str(file.filename) and "THEBE" not in str(file.attributes.get("body", ""))
+        ]
+
+
+def mend_roles(app, pagename, templatename, context, doctree):
+    """Roles and labels of generated HTML that tell a screen reader something else than the page says."""
+    body = context.get("body", "")
+    body = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    body = body.replace(' role="doc-biblioentry"', "")  # deprecated, and not allowed there
+    body = body.replace('<summary aria-label="Toggle hidden content">', "<summary>")  # its text says more
+    context["body"] = body
+
+
+# --- Pictures ---------------------------------------------------------------------------------------------------------
+
+
+class PictureCheck(HTMLParser):
+    """Collects the pictures of a page that say nothing to a reader who can't see them."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.problems = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if tag == "img":
+            alt = (given.get("alt") or "").strip()
+            if not alt:
+                self.problems.append(f"an image without alternative text: {given.get('src')}")
+            elif re.search(r"\.(png|svg|jpe?g|gif|webp)$", alt, re.IGNORECASE):
+                self.problems.append(f"an image whose alternative text is a file name: {alt}")
+        elif tag == "svg" and given.get("aria-hidden") != "true" and not (given.get("aria-label") or "").strip():
+            self.problems.append("an inline svg without an aria-label")
+
+
+def check_pictures(app, pagename, templatename, context, doctree):
+    for problem in PictureCheck(context.get("body", "")).problems:
+        logger.warning(problem, location=pagename)
+
+
+def setup(app):
+    app.add_config_value("losslab_repository", None, "html")
+    app.add_directive("claims", Claims)
+    app.connect("config-inited", read_surroundings)
+    app.connect("doctree-resolved", drop_repeated_ids)
+    app.connect("env-get-updated", number_by_lesson, priority=900)  # after Sphinx has counted
+    app.connect("env-check-consistency", check_claims)
+    app.connect("html-page-context", add_buttons, priority=502)  # after the theme has made its own list
+    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", mend_roles)
+    app.connect("html-page-context", check_pictures)
+    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
