@@ -29,8 +29,8 @@ SCRIPT = """<script>
 for (const slider of document.querySelectorAll(".losslab-slider:not([data-ready])")) {
   slider.dataset.ready = "";
   const input = slider.querySelector("input"), output = slider.querySelector("output");
-  const same = document.querySelectorAll(`[id="${input.id}"]`).length;
-  if (same > 1) { input.id += "-" + same; slider.querySelector("label").htmlFor = input.id; }
+  while (document.querySelectorAll("#" + input.id).length > 1) input.id += "-again";  // the same slider, shown twice
+  slider.querySelector("label").htmlFor = input.id;
   const frames = slider.querySelectorAll(".frame");
   const show = () => {
     frames.forEach((frame, i) => { frame.hidden = i !== +input.value; });
