@@ -154,6 +154,14 @@ def executed(path, cache_folder):
         return None
 
 
+def record(path, cache_folder):
+    """What the run of the notebook at `path` needed: "execution_seconds", "processor", "megabytes"; None as above."""
+    try:
+        return get_cache(str(cache_folder)).match_cache_notebook(nbformat.read(path, as_version=4)).data
+    except KeyError:
+        return None
+
+
 def run(paths, cache_folder, root=ROOT, jobs=None):
     """Bring the cache up to date. Returns (number of notebooks executed, list of failures in words)."""
     cache, wanted, failures, todo = get_cache(str(cache_folder)), key(root), [], {}
