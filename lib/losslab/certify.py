@@ -165,10 +165,10 @@ def minimum_containing(landscape: Landscape, lower, upper, inside, points: int =
     """The open box (lower, upper) in R^M contains a local minimum: `inside` has a lower loss than every boundary point.
 
     Auer, Herbster and Warmuth 1995: a bounded open set is minimum-containing when every boundary point is beaten by a
-    point inside. In one dimension the boundary is two points and the check is complete. In more, every face is covered by a grid of
-    `points` per axis. With a Lipschitz constant of the loss on the box (in the Euclidean norm), the grid's margin must
-    also exceed lipschitz * the largest distance to a grid point, and the check is complete again; without, it is
-    sampled. Lower means lower by more than rounding, 1e-12 * max(1, loss): in a saturated tail no box passes.
+    point inside. In one dimension the boundary is two points and the check is complete. In more, every face is covered
+    by a grid of `points` per axis. With a Lipschitz constant of the loss on the box (in the Euclidean norm), the grid's
+    margin must also exceed lipschitz * the largest distance to a grid point, and the check is complete again; without,
+    it is sampled. Lower means lower by more than rounding, 1e-12 * max(1, loss): in a saturated tail no box passes.
     """
     lower, upper, inside = (backend.tensor(v, n).reshape(-1) for v, n in
                             ((lower, "lower"), (upper, "upper"), (inside, "inside")))

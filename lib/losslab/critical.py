@@ -111,8 +111,8 @@ def manufacture(network: MLP, x, size: float, seed: int = 0, theta=None, spread:
     """Targets that make `theta` a critical point of the mean square loss, with loss size^2.
 
     Let J be the (n k, M) Jacobian of the stacked outputs at theta. For every r with J^T r = 0 the targets y = f - r
-    make the gradient (2/n) J^T r vanish. Here r is a random element of that kernel with |r|^2 / n = size^2, and theta, where
-    it is not given, is `spread` times Gaussian. Book: the proposition on manufactured critical points, lesson 1.2.
+    make the gradient (2/n) J^T r vanish. Here r is a random element of that kernel with |r|^2 / n = size^2, and theta,
+    where it is not given, is `spread` times Gaussian. Source: lesson 1.2, manufactured critical points.
 
     Raises ValueError when size is not positive, or when J has rank n k, so that only r = 0 is left.
 
@@ -132,8 +132,8 @@ def manufacture(network: MLP, x, size: float, seed: int = 0, theta=None, spread:
     U, s, _ = torch.linalg.svd(J, full_matrices=False)
     rank = int((s > max(J.shape) * torch.finfo(s.dtype).eps * s[0]).sum())
     if rank == J.shape[0]:
-        raise ValueError(f"the Jacobian has rank {rank} = n k, so J^T r = 0 has the solution r = 0 alone; expected more "
-                         f"samples x outputs than {rank}")
+        raise ValueError(f"the Jacobian has rank {rank} = n k, so only r = 0 solves J^T r = 0; expected "
+                         f"more samples x outputs than {rank}")
     r, U = backend.normal(J.shape[0], seed=draw), U[:, :rank]
     for _ in range(2):  # once more removes what rounding left of the first projection
         r = r - U @ (U.T @ r)

@@ -85,8 +85,8 @@ def levenberg_marquardt(landscape: Landscape, theta, tol: float = 1e-8, max_step
     """Least squares, many at once: (J^T J + lambda I) delta = -J^T r until |gradient| <= tol.
 
     J is the Jacobian of the outputs, r = f - y. With fewer samples x outputs than parameters the smaller system
-    (J J^T + lambda I) u = -r, delta = J^T u is solved instead; the step is the same. lambda falls by 10 after a step that lowers
-    the loss and grows by 10 after one that does not (Marquardt 1963). Converges fast where the residual is small; where
+    (J J^T + lambda I) u = -r, delta = J^T u is solved instead; the step is the same. lambda falls by 10 after
+    a step that lowers the loss and grows by 10 after one that does not (Marquardt 1963). Converges fast where the residual is small; where
     it is not, finish with `polish`.
 
     Raises TypeError when the loss is not the square loss.
@@ -118,8 +118,8 @@ def levenberg_marquardt(landscape: Landscape, theta, tol: float = 1e-8, max_step
 def polish(landscape: Landscape, theta, tol: float = 1e-12, max_steps: int = 200, method: str = "newton") -> Descent:
     """The last metres from a trained point to a critical point, many at once: |gradient| <= tol.
 
-    method="newton": damped Newton, (H + lambda I) delta = -g, with lambda large enough for a positive definite matrix; a step must not raise
-    the loss, so it ends in a minimum (or a degenerate point). method="gradient_norm": Levenberg-Marquardt on |g|^2,
+    method="newton": damped Newton, (H + lambda I) delta = -g, with lambda large enough for a positive definite matrix; a
+    step must not raise the loss, so it ends in a minimum (or a degenerate point). method="gradient_norm": Levenberg-Marquardt on |g|^2,
     (H^2 + lambda I) delta = -H g; a step must lower |g|, so it finds critical points of any index, and can stall where
     H g = 0 with g not 0. `converged` says which members arrived; the others are returned where they stopped.
 
@@ -147,7 +147,7 @@ def polish(landscape: Landscape, theta, tol: float = 1e-12, max_steps: int = 200
 
 
 def _mean_diagonal(matrix: Tensor) -> Tensor:
-    return matrix.diagonal(dim1=1, dim2=2).abs().mean(1).clamp_min(1e-300)
+    return matrix.diagonal(dim1=1, dim2=2).abs().mean(1).clamp_min(1e-12)
 
 
 def _cholesky(matrix: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,6 +190,9 @@ def _damped_block(theta, tol, max_steps, look, solve, norm, scale, slack):
             break
         steps += 1
         delta, failed = solve(state, damping * scale(state))
+        # No step longer than ten times theta itself: far out the loss may leave the finite numbers.
+        longest = 10 * (1 + theta[active].norm(dim=1))
+        delta *= (longest / delta.norm(dim=1).clamp_min(1e-300)).clamp_max(1)[:, None]
         candidate = theta[active] + delta
         new = look(candidate)
         level = new["measure"] <= state["measure"] + slack * state["measure"].abs()

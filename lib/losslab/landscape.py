@@ -22,8 +22,8 @@ class Landscape:
 
     L(theta) = w * sum over samples of l(f_theta(x_i), y_i), with w = 1 for "sse" and w = 1/n for the other names.
     x has shape (n, d), samples as rows; y has shape (n, k), (n,) where k = 1, or (n,) class labels. Every method takes
-    one vector (M,) or a batch (B, M) and answers with the same batch axis. Samples and batch are worked through in blocks,
-    so that intermediate results stay within `memory` (bytes, or text such as "256 MB") beside the result itself.
+    one vector (M,) or a batch (B, M) and answers with the same batch axis. Samples and batch are worked through in
+    blocks, so that intermediate results stay within `memory` (bytes, or text such as "256 MB") beside the result.
 
     A fully connected net's derivatives are written out layer by layer (`layerwise`); any other module goes through
     torch.func (`autodiff`). Nothing after this file asks which.
@@ -74,6 +74,8 @@ class Landscape:
             raise ValueError(f"route is {route!r}; expected 'auto' or 'autodiff'")
         general = Autodiff(module)
         x, y = _data(data)
+        if x.dim() < 2 or x.shape[0] == 0:
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected (n, ...) with at least one sample")
         with torch.no_grad():
             sample = general.module(x[:2])
         if not torch.is_tensor(sample) or sample.dim() != 2 or sample.shape[0] != min(2, x.shape[0]):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import jvp
 
 from . import backend
+from .losses import softplus
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ ACTIVATIONS = {
     "identity": Activation("identity", lambda z: z, lambda z, a: torch.ones_like(z),
                            lambda z, a, s: torch.zeros_like(z)),
     "quadratic": Activation("quadratic", torch.square, lambda z, a: 2 * z, lambda z, a, s: torch.full_like(z, 2.0)),
-    "softplus": Activation("softplus", nn.functional.softplus, lambda z, a: torch.sigmoid(z),
+    "softplus": Activation("softplus", softplus, lambda z, a: torch.sigmoid(z),
                            lambda z, a, s: s * (1 - s)),
 }
 _MODULES = {nn.Tanh: "tanh", nn.Sigmoid: "sigmoid", nn.ReLU: "relu", nn.Identity: "identity"}

@@ -1,0 +1,122 @@
+"""Every certificate holds for its witness, fails when the witness is moved, and refuses what is not finite."""
+
+import pytest
+import torch
+
+from losslab import MLP, Landscape, backend, certify
+from losslab.critical import manufacture
+
+BOWL = Landscape.of_function(lambda t: (t**2).sum(), M=2)
+SADDLE = Landscape.of_function(lambda t: t[0] ** 2 - t[1] ** 2, M=2)
+WELLS = Landscape.of_function(lambda t: (t[0] ** 2 - 1) ** 2, M=1)
+PAIR = Landscape.of_function(lambda t: (t[0] ** 2 - 1) ** 2 + t[1] ** 2, M=2)
+TAIL = Landscape.of_function(lambda t: (0.75 - torch.sigmoid(t[0])) ** 2, M=1)
+
+# (certificate of the witness, certificate of the moved witness)
+CASES = {
+    "critical point": (lambda: certify.critical_point(BOWL, [0.0, 0.0]),
+                       lambda: certify.critical_point(BOWL, [1e-9, 0.0])),
+    "critical points, all of a batch": (lambda: certify.critical_point(PAIR, [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]),
+                                        lambda: certify.critical_point(PAIR, [[1.0, 0.0], [-1.0, 1e-6]])),
+    "inertia": (lambda: certify.inertia(SADDLE, [0.0, 0.0], (1, 0, 1)),
+                lambda: certify.inertia(SADDLE, [0.0, 0.0], (0, 0, 2))),
+    "inertia without a gap": (lambda: certify.inertia(WELLS, [1.0], (0, 0, 1)),
+                              lambda: certify.inertia(Landscape.of_function(lambda t: t[0] ** 2 / 2 + 1e-9 * t[1] ** 2
+                                                                            + 2e-10 * t[2] ** 2, M=3),
+                                                      [0.0] * 3, (0, 1, 2))),
+    "strict minimum": (lambda: certify.strict_minimum(WELLS, [1.0]), lambda: certify.strict_minimum(WELLS, [0.0])),
+    "strict minimum, not critical": (lambda: certify.strict_minimum(BOWL, [0.0, 0.0]),
+                                     lambda: certify.strict_minimum(BOWL, [0.0, 1e-6])),
+    "distinct": (lambda: certify.distinct([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]]),
+                 lambda: certify.distinct([[0.0, 0.0], [0.0, 1.0], [0.0, 1.0]])),
+    "monotone path": (lambda: certify.monotone_path(BOWL, [[2.0, 0.0], [1.0, 1.0], [0.0, 0.0]]),
+                      lambda: certify.monotone_path(BOWL, [[2.0, 0.0], [0.0, 0.0], [0.5, 0.5]])),
+    "a rise between the points": (lambda: certify.monotone_path(WELLS, [[2.0], [1.0]]),
+                                  lambda: certify.monotone_path(WELLS, [[1.0], [-1.0]])),
+    "path below": (lambda: certify.path_below(PAIR, [[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]], 1.0),
+                   lambda: certify.path_below(PAIR, [[1.0, 0.0], [0.0, 0.1], [-1.0, 0.0]], 1.0)),
+    "minimum-containing interval": (lambda: certify.minimum_containing(WELLS, [0.0], [2.0], [1.0]),
+                                    lambda: certify.minimum_containing(WELLS, [1.0], [2.0], [1.5])),
+    "minimum-containing, point outside": (lambda: certify.minimum_containing(WELLS, [0.0], [2.0], [0.9]),
+                                          lambda: certify.minimum_containing(WELLS, [0.0], [2.0], [-1.0])),
+    "minimum-containing box": (lambda: certify.minimum_containing(PAIR, [0.0, -1.0], [2.0, 1.0], [1.0, 0.0]),
+                               lambda: certify.minimum_containing(PAIR, [0.5, -1.0], [2.0, 1.0], [1.5, 0.0])),
+    "minimum-containing box, covered": (
+        lambda: certify.minimum_containing(PAIR, [0.0, -1.0], [2.0, 1.0], [1.0, 0.0], points=201, lipschitz=30.0),
+        lambda: certify.minimum_containing(PAIR, [0.0, -1.0], [2.0, 1.0], [1.0, 0.0], points=3, lipschitz=30.0)),
+    "a saturated tail": (lambda: certify.minimum_containing(TAIL, [0.0], [5.0], [1.0986]),
+                         lambda: certify.minimum_containing(TAIL, [40.0], [60.0], [50.0])),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_certificate_holds_and_fails_when_its_witness_is_moved(name):
+    holding, failing = (make() for make in CASES[name])
+    assert holding and str(holding).startswith("holds: "), repr(holding)
+    assert not failing and str(failing).startswith("FAILS: "), repr(failing)
+    assert "✓ holds" in holding._repr_html_() and "✗ FAILS" in failing._repr_html_()
+
+
+def test_what_is_proved_and_what_is_sampled_is_said():
+    hows = {name: holding().how for name, (holding, _) in CASES.items()}
+    assert hows["minimum-containing interval"].startswith("exact")
+    assert hows["minimum-containing box"] == "sampled at 132 boundary points"
+    assert hows["minimum-containing box, covered"].startswith("computed at 804 boundary points, covered with")
+    assert hows["monotone path"] == "sampled at 21 points"
+    assert hows["critical point"] == "computed in float64"
+
+
+def test_the_one_line_is_the_same_on_every_machine_and_the_numbers_are_beside_it():
+    certificate = certify.critical_point(BOWL, [1e-14, 0.0])
+    assert str(certificate) == "holds: |gradient| <= 1e-12 [computed in float64]"
+    assert repr(certificate) == f"{certificate} (|gradient| = 2e-14)"
+    assert "2e-14" in certificate._repr_html_()
+
+
+def test_the_refusal_of_an_inertia_is_shown():
+    assert "no clear gap" in repr(CASES["inertia without a gap"][1]())
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_covering_reaches_every_boundary_point(seed):
+    lower, upper = -backend.uniform(3, low=0.5, high=2, seed=seed), backend.uniform(3, low=0.5, high=2, seed=seed + 50)
+    grid, reach = certify._faces(lower, upper, 5)
+    t = backend.uniform(2000, 3, seed=seed + 100)
+    axis = torch.arange(2000) % 3
+    t[torch.arange(2000), axis] = (torch.arange(2000) % 2).to(t)
+    distance = torch.cdist(lower + t * (upper - lower), grid).min(1).values
+    assert reach * 0.8 < float(distance.max()) <= reach * (1 + 1e-12)
+    assert len(grid) == 6 * 25
+
+
+def test_a_manufactured_point_is_certified_and_its_neighbour_is_not():
+    point = manufacture(MLP([2, 3, 1]), backend.normal(30, 2, seed=1), 0.1)
+    assert certify.critical_point(point.landscape, point.theta)
+    assert not certify.critical_point(point.landscape, point.theta + 1e-8)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda: certify.critical_point(BOWL, [NAN, 0.0]), "theta has 1 non-finite"),
+    (lambda: certify.inertia(BOWL, [NAN, 0.0], (0, 0, 2)), "theta has 1 non-finite"),
+    (lambda: certify.inertia(BOWL, [0.0, 0.0], (0, 0, 3)), "three counts that add up to M = 2"),
+    (lambda: certify.inertia(BOWL, [[0.0, 0.0]], (0, 0, 2)), "theta is a batch of 1; expected one vector"),
+    (lambda: certify.strict_minimum(BOWL, [NAN, 0.0]), "theta has 1 non-finite"),
+    (lambda: certify.strict_minimum(BOWL, [[0.0, 0.0], [0.0, 0.0]]), "theta is a batch of 2"),
+    (lambda: certify.distinct([[NAN], [0.0]]), "points has 1 non-finite"),
+    (lambda: certify.distinct([[0.0]]), "P of at least 2"),
+    (lambda: certify.monotone_path(BOWL, [[NAN, 0.0], [0.0, 0.0]]), "path has 1 non-finite"),
+    (lambda: certify.monotone_path(BOWL, [[0.0, 0.0]]), "T of at least 2"),
+    (lambda: certify.monotone_path(BOWL, [[0.0, 0.0], [1.0, 0.0]], between=-1), "between is -1"),
+    (lambda: certify.path_below(BOWL, [[0.0, 0.0], [NAN, 0.0]], 1.0), "path has 1 non-finite"),
+    (lambda: certify.path_below(BOWL, [[0.0, 0.0], [0.0, 0.0]], NAN), "level is nan; expected a finite number"),
+    (lambda: certify.minimum_containing(BOWL, [NAN, 0.0], [1.0, 1.0], [0.5, 0.5]), "lower has 1 non-finite"),
+    (lambda: certify.minimum_containing(BOWL, [0.0, 0.0], [1.0, 0.0], [0.5, 0.0]), "lower is not below upper"),
+    (lambda: certify.minimum_containing(BOWL, [0.0], [1.0], [0.5]), "lower has 1 entries; expected M = 2"),
+    (lambda: certify.minimum_containing(BOWL, [0.0, 0.0], [1.0, 1.0], [0.5, 0.5], points=1), "points is 1"),
+])
+def test_bad_witnesses_are_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

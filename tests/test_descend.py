@@ -1,0 +1,113 @@
+"""Many descents at once: against torch.optim, least squares, and the last metres."""
+
+import pytest
+import torch
+
+from losslab import MLP, Landscape, backend
+from losslab.critical import inertia
+from losslab.descend import adam, gradient_descent, levenberg_marquardt, polish
+
+
+def problem(widths=(4, 6, 1), n=20, loss="mse"):
+    return Landscape(MLP(widths), backend.normal(n, widths[0], seed=0), backend.normal(n, widths[-1], seed=1), loss)
+
+
+@pytest.mark.parametrize("descend, optimiser", [
+    (gradient_descent, lambda p: torch.optim.SGD(p, lr=0.05)),
+    (adam, lambda p: torch.optim.Adam(p, lr=0.05)),
+])
+def test_every_member_does_what_torch_optim_does(descend, optimiser):
+    landscape = problem()
+    start = landscape.network.init(0, batch=3)
+    ours = descend(landscape, start, steps=50, step=0.05)
+    for member, expected_start in zip(ours.theta, start, strict=True):
+        theta = expected_start.clone().requires_grad_(True)
+        optimizer = optimiser([theta])
+        for _ in range(50):
+            theta.grad = landscape.gradient(theta)
+            optimizer.step()
+        assert torch.allclose(member, theta.detach(), atol=1e-10)  # 50 steps multiply rounding
+    assert torch.allclose(ours.value, landscape.value(ours.theta))
+
+
+def test_snapshots_begin_at_the_start_and_end_at_the_end():
+    landscape = problem()
+    start = landscape.network.init(0, batch=2)
+    run = gradient_descent(landscape, start, steps=10, step=0.01, every=5)
+    assert run.trajectory.shape == (3, 2, landscape.M)
+    assert torch.equal(run.trajectory[0], start) and torch.equal(run.trajectory[-1], run.theta)
+    one = gradient_descent(landscape, start[0], steps=10, step=0.01, every=5)
+    assert one.trajectory.shape == (3, landscape.M) and one.value.shape == ()
+
+
+@pytest.mark.parametrize("n", [10, 100])  # fewer and more samples than parameters: both sizes of the linear system
+def test_least_squares_agrees_with_scipy(n):
+    from scipy.optimize import least_squares
+
+    net, x = MLP([2, 3, 1], torch.sin), backend.normal(n, 2, seed=0)  # sin: no minimum runs off to infinity
+    teacher = backend.normal(net.M, seed=5)
+    landscape = Landscape(net, x, net(teacher, x) + 0.1 * backend.normal(n, 1, seed=1))
+    start = teacher + 0.1 * backend.normal(net.M, seed=6)
+    ours = levenberg_marquardt(landscape, start, tol=1e-7)
+    # Gauss-Newton steps slow down where the residual stays large: the last metres are Newton's.
+    ours = polish(landscape, ours.theta, tol=1e-9)
+    theirs = least_squares(lambda t: (landscape.outputs(t) - landscape.y).flatten().cpu().numpy(), start.cpu().numpy(),
+                           xtol=1e-15, ftol=1e-15, gtol=1e-12)
+    assert bool(ours.converged)
+    assert abs(float(ours.value) - 2 * theirs.cost / n) < 1e-9
+
+
+def test_many_small_nets_reach_interpolation_together():
+    landscape = problem((10, 16, 1), 80)
+    run = levenberg_marquardt(landscape, landscape.network.init(0, batch=20), tol=1e-8)
+    assert bool(run.converged.all()) and float(run.value.max()) < 1e-12
+
+
+def test_least_squares_wants_the_square_loss():
+    landscape = Landscape(MLP([2, 3]), torch.zeros(2, 2), torch.tensor([0, 1]), "cross_entropy")
+    with pytest.raises(TypeError, match="landscape has the loss CrossEntropy; expected the square loss"):
+        levenberg_marquardt(landscape, torch.zeros(landscape.M))
+
+
+def test_newton_polishes_trained_points_to_minima():
+    landscape = problem((3, 2, 1), 60)
+    trained = adam(landscape, landscape.network.init(0, batch=12), steps=1500, step=0.02)
+    run = polish(landscape, trained.theta)
+    assert int(run.converged.sum()) >= 8  # the others slide to infinity or are still on a plateau
+    assert float(run.gradient_norm[run.converged].max()) <= 1e-12
+    assert bool((run.value <= trained.value + 1e-12).all())
+    for hessian in landscape.hessian(run.theta[run.converged]):
+        assert float(torch.linalg.eigvalsh(hessian)[0]) > -1e-9
+
+
+def test_gradient_norm_finds_saddles_and_newton_leaves_them():
+    landscape = Landscape.of_function(lambda t: (t[0] ** 2 - 1) ** 2 + t[1] ** 2, M=2)
+    start = torch.tensor([[0.2, 0.3], [0.9, -0.2]])
+    found = polish(landscape, start, method="gradient_norm")
+    assert [inertia(H).counts for H in landscape.hessian(found.theta)] == [(1, 0, 1), (0, 0, 2)]
+    assert bool(polish(landscape, start, method="newton").value.max() < 1e-20)
+
+
+def test_a_point_that_can_not_converge_is_returned_and_says_so():
+    landscape = Landscape.of_function(lambda t: torch.exp(-t[0]) + t[0] * 1e-3, M=1)
+    flat = polish(Landscape.of_function(lambda t: t[0] + 0 * t[0] ** 2, M=1), [[1.0]], max_steps=20)
+    assert not bool(flat.converged) and torch.isfinite(flat.theta).all()
+    assert bool(polish(landscape, [[0.0]]).converged)
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda s, t: gradient_descent(s, t, steps=-1, step=0.1), "steps is -1"),
+    (lambda s, t: adam(s, t, steps=5, step=0.0), "step is 0.0; expected a positive number"),
+    (lambda s, t: polish(s, t, method="magic"), "method is 'magic'"),
+    (lambda s, t: polish(s, t[0, :2]), "theta has shape"),
+])
+def test_bad_input_is_a_clear_error(call, words):
+    landscape = problem()
+    with pytest.raises(ValueError, match=words):
+        call(landscape, landscape.network.init(0, batch=2))
+
+
+def test_a_descent_that_explodes_raises():
+    bowl = Landscape.of_function(lambda t: (t**4).sum(), M=1)
+    with pytest.raises((FloatingPointError, ValueError), match="finite"):
+        gradient_descent(bowl, [10.0], steps=50, step=10.0)
