@@ -3,8 +3,8 @@ import re
 
 import numpy as np
 import pytest
-from losslab import explore, figures
 
+from losslab import explore, figures
 from tests.test_figures import Elements
 
 

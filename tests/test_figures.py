@@ -10,8 +10,9 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from losslab import figures, inline
 from matplotlib.figure import Figure
+
+from losslab import figures, inline
 
 ALT = "A parabola with its minimum 0 at 0."
 DATA_COLORS = {meaning: color for meaning, color in figures.COLORS.items() if color != figures.INK}
@@ -273,6 +274,8 @@ def test_surface_has_round_levels_and_labels_inside():
     assert figures.surface(ax, s, t, values, log=True).levels.tolist() == [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
     for label in (label for label in ax.texts if label.get_visible()):
         assert abs(label.get_position()[0]) < 0.88 and abs(label.get_position()[1]) < 1.76
+    hidden = {label.get_text() for label in ax.texts if not label.get_visible()}
+    assert hidden == {"0.02"}  # the small well stays in view
     figure, ax = figures.new()
     assert len(figures.surface(ax, s, t, s + 0 * t[:, None], levels=5).levels) > 3
     shown = [label.get_text() for label in ax.texts]
@@ -296,6 +299,7 @@ def test_spectrum_counts_and_says_so():
     figure, ax = figures.new()
     values = torch.tensor([-3.0, -1e-3, 1e-14, 0.0, 0.5, 2.0, 9.0], dtype=torch.float64)
     assert figures.spectrum(ax, values) == (2, 2, 3)
+    assert "−10⁰" in figures.svg(figure, ALT)
     assert figures.spectrum(figures.new()[1], values, tolerance=0.01) == (1, 3, 3)
     assert figures.spectrum(figures.new()[1], [0.0, 0.0]) == (0, 2, 0)
     for words in ("2 negative", "2 zero", "3 positive"):

@@ -177,10 +177,14 @@ def surface(ax, s, t, values, levels=9, log=False, cmap=SEQUENTIAL):
     look = {"norm": mpl.colors.LogNorm(values.min(), values.max())} if log else {}
     filled = ax.contourf(s, t, values, marks, cmap=cmap, extend="both" if log else "neither", **look)
     lines = ax.contour(s, t, values, filled.levels, colors=PAPER, linewidths=0.5, linestyles="-")
+    corner, span = np.array([s[0], t[0]]), np.array([s[-1] - s[0], t[-1] - t[0]])
+    contours = [(c - corner) / span for path in lines.get_paths() for c in path.to_polygons(closed_only=False)]
     for label in ax.clabel(lines, lines.levels[::2], fmt=_number, fontsize=8, colors=DARK, inline=False):
         label.set(rotation=0, zorder=2.5, bbox={"facecolor": PAPER, "alpha": 0.8, "pad": 1, "edgecolor": "none"})
-        across = [(p - v[0]) / (v[-1] - v[0]) for p, v in zip(label.get_position(), (s, t), strict=True)]
-        label.set_visible(0.06 < min(across) and max(across) < 0.94)  # no label is cut by the edge
+        place = (label.get_position() - corner) / span
+        own = min(contours, key=lambda c, place=place: np.linalg.norm(c - place, axis=1).min())
+        inside = 0.06 < place.min() and place.max() < 0.94  # no label is cut by the edge,
+        label.set_visible(bool(inside and np.ptp(own, axis=0).max() > 0.2))  # or hides a small well
     ax.grid(False)
     return filled
 

@@ -26,14 +26,11 @@ FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,Helvetica,Arial,'Liberation S
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 ET.register_namespace("", SVG[1:-1])
 
-# The book's theme puts a light box behind HTML outputs when the page is dark; these pictures need none.
 CSS = """<style>
-.losslab-figure,.losslab-slider{margin:1em 0}
-.losslab-figure figcaption,.losslab-slider figcaption{font-size:.92em;margin:.4em 0 0;text-align:left}
-html[data-theme] .bd-content div.cell_output .text_html:has(>.losslab-figure,>.losslab-slider)
-{background:none;color:inherit;padding:0}
+:where(.losslab-figure,.losslab-slider){margin:1em 0}
+:where(.losslab-figure,.losslab-slider) :where(figcaption){font-size:.92em;margin:.4em 0 0;text-align:left}
 @media print{.losslab-figure,.losslab-slider{color:#000}}
-</style>"""
+</style>"""  # :where() lets every other rule win, the book's among them
 
 
 def check_alt(alt):
@@ -75,10 +72,9 @@ def svg(figure, alt):
     _check_data(figure)
     formulas = _plain_text(figure)
     file = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     style = {"svg.fonttype": "none", "svg.hashsalt": "losslab", "mathtext.fontset": "dejavusans"}
     with mpl.rc_context(style):
-        figure.savefig(file, format="svg", metadata=nothing, transparent=True, dpi=72)
+        figure.savefig(file, format="svg", transparent=True, dpi=72)
     root = ET.fromstring(file.getvalue())
     _compact(root, formulas)
     width, height = (round(float(root.get(k)[:-2]), 2) for k in ("width", "height"))
@@ -173,7 +169,7 @@ class _Decades(Formatter):
 
     def __call__(self, x, pos=None):
         text = re.sub(r"\^\{([^}]*)\}", lambda m: m[1].translate(SUPERSCRIPT), self.inner(x, pos))
-        return re.sub(r"\$|\\mathdefault|[{}]", "", text).replace(r"\times", "×")
+        return re.sub(r"\$|\\mathdefault|[{}]", "", text).replace(r"\times", "×").replace("-", "−")
 
 
 def _plain_text(figure):
