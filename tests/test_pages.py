@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pybtex.database
 import pytest
+
 from losslab import MLP, Landscape, certify, critical, neuron
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
@@ -46,7 +47,7 @@ def test_the_picture_of_the_home_page_is_the_loss_it_speaks_of():
     def at(w):  # where the picture draws the point (w, loss): a decade is 48 wide, 0.09 of loss is 76 high
         return 104 + 48 * math.log10(w), 86 - (value(w) - 0.04) / 0.09 * 76
 
-    curve = [tuple(map(float, xy.split(","))) for xy in re.search(r'd="M([^"]*)"', page)[1].split(" L")]
+    curve = [tuple(map(float, xy.split(","))) for xy in re.search(r'd="M([^"]*)"', page)[1].split("L")]
     assert len(curve) == 61
     for x, y in curve:
         assert y == pytest.approx(at(10 ** ((x - 104) / 48))[1], abs=0.15)
@@ -55,8 +56,8 @@ def test_the_picture_of_the_home_page_is_the_loss_it_speaks_of():
     points = [*wells.minima.tolist(), 0.02, wells.maxima.item(), 3]
     assert sorted(dots) == [pytest.approx(at(w), abs=0.06) for w in sorted(points)]
     ends, inside = [value(w) for w in (0.02, 0.4167, 3)], [value(w) for w in (0.128, 1.097)]
-    chain = "{:.4f} > {:.4f} < {:.4f}, and {:.4f} > {:.4f} < {:.4f}"
-    assert chain.format(ends[0], inside[0], ends[1], ends[1], inside[1], ends[2]) in page
+    for left, low, right in zip(ends[:-1], inside, ends[1:], strict=True):
+        assert f"{left:.4f} > {low:.4f} < {right:.4f}" in page
 
 
 def test_the_names_in_the_notation_exist():
