@@ -21,7 +21,7 @@ def pins(text):
     """{name: version} of constraints.txt."""
     lines = [line.split("#")[0].strip() for line in text.split("\n")]
     found = [re.fullmatch(r"([\w.-]+)==([\w.!]+)", line) for line in lines if line]
-    assert all(found), "constraints.txt holds exact versions only: no -e line, no address, no local version such as +cpu"
+    assert all(found), "constraints.txt holds exact versions only: no -e line, no address, no suffix such as +cpu"
     return {canonicalize_name(match[1]): match[2] for match in found}
 
 

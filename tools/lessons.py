@@ -59,6 +59,8 @@ def text_problems(cell):
         yield f"filler: “{match[0]}”"
     if re.search(r"!\[\s*\]\(|<img(?![^>]*\balt=\"[^\"]+\")", cell.source):
         yield "an image without alternative text"
+    if match := re.search(r"\{[a-z][\w:]*\}`", myst.ROLE.sub("", cell.source)):
+        yield f"a role that is not closed: {match[0]}"
     if "data:image" in cell.source:
         yield "a stored image"
     for block in myst.directives(cell.source):
