@@ -40,7 +40,7 @@ def test_one_frame_shows_and_the_control_waits_for_javascript():
 
 
 def test_the_control_has_a_label_a_value_and_a_live_readout():
-    page = Elements(make(start=2, caption="Steeper with $a$.")._repr_html_())
+    page = Elements(make(start=np.int64(2), caption="Steeper with $a$.")._repr_html_())
     (control,) = page.all("input")
     assert control["type"] == "range" and (control["min"], control["max"], control["value"]) == ("0", "3", "2")
     assert control["aria-valuetext"] == "slope 3 < 10"

@@ -204,6 +204,17 @@ def test_formulas_become_text():
     assert "$" not in markup and "frac" not in markup  # what is beyond symbols, Matplotlib sets
 
 
+def test_formula_steps_up_and_down_again():
+    parts = inline._parts(r"$w_{ij}^2 - \Theta$ at 0")
+    assert parts == [("w", True, 0), ("i", True, -1), ("j", True, -1), ("2", False, 1), ("−", False, 0),
+                     ("Θ", False, 0), (" at 0", False, 0)]
+    figure, ax = figures.new()
+    ax.set_xlabel(r"$w_{ij}^2 - \Theta$ at 0")
+    steps = re.findall(r'<tspan[^>]*?(font-size="75%")?(?: dy="([^"]+)em")?>', figures.svg(figure, ALT))
+    heights = np.cumsum([float(dy or 0) * (0.75 if small else 1) for small, dy in steps])
+    assert heights == pytest.approx([0, 0.33, 0.33, -0.33, 0, 0, 0], abs=0.01)  # in em, downwards
+
+
 # ---- showing
 
 def test_show_displays_html_and_the_alternative_text(monkeypatch):
@@ -280,6 +291,9 @@ def test_surface_has_round_levels_and_labels_inside():
     assert len(figures.surface(ax, s, t, s + 0 * t[:, None], levels=5).levels) > 3
     shown = [label.get_text() for label in ax.texts]
     assert any(text.startswith("−") for text in shown) and not any("-" in text for text in shown)
+    _, ax = figures.new()
+    figures.surface(ax, s, t, s + 0 * t[:, None], levels=[-0.99, 0, 0.99])
+    assert not any(label.get_visible() for label in ax.texts)  # both contours run along an edge
     figure, ax = figures.new()  # less than one step of 1, 2, 5
     assert len(figures.surface(ax, s, t, 2.1 + 0.1 * s + 0 * t[:, None], levels=5, log=True).levels) == 5
 

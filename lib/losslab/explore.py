@@ -6,6 +6,7 @@ start frame is there, with its readout, and no control that does nothing.
 """
 import hashlib
 import html
+from numbers import Integral
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -88,7 +89,7 @@ def slider(values, draw, *, label, readout, alt, start=0, caption=None):
             raise TypeError(f"{name}: got {type(function).__name__}, expected a function of one value")
     if not isinstance(label, str) or not label.strip():
         raise ValueError(f"label: got {label!r}, expected the slider's name")
-    if not isinstance(start, int) or not 0 <= start < len(values):
+    if not isinstance(start, Integral) or not 0 <= start < len(values):
         raise ValueError(f"start: got {start!r}, expected an integer from 0 to {len(values) - 1}")
 
     frames, pictures, first = {}, {}, None

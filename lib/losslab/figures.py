@@ -10,6 +10,7 @@
 Nothing here leaves a pyplot figure open, so no figure is shown twice.
 """
 import sys
+from numbers import Integral
 
 import matplotlib as mpl
 import numpy as np
@@ -61,7 +62,7 @@ def new(rows=1, cols=1, size="normal"):
             raise ValueError(f"size: got {size!r}, expected one of {list(SIZES)} or (width, height) in inches")
         size = SIZES[size]
     for name, value in (("rows", rows), ("cols", cols)):
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name}: got {value!r}, expected a positive integer")
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
