@@ -77,33 +77,15 @@ def claims_markdown(rows):
 
 
 class Claims(SphinxDirective):
-    """`{claims}`: the page made from book/claims.yml."""
+    """`{claims}`: the page made from book/claims.yml. A label that no lesson has is a warning, from `{prf:ref}`."""
 
     def run(self):
         path = Path(self.env.srcdir) / "book" / "claims.yml"
         self.env.note_dependency(str(path))
         rows = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-        self.env.losslab_claims = {row["label"]: (row["lesson"], row["kind"]) for row in rows}
         page = nodes.section(classes=["losslab-claims"])
         self.state.nested_parse(StringList(claims_markdown(rows), str(path)), 0, page, match_titles=True)
         return page.children
-
-
-def check_claims(app, env):
-    """Every row of claims.yml has its theorem where it says, and every theorem has its row."""
-    claims = getattr(env, "losslab_claims", {})
-    stated = {
-        label: (block["docname"], block["realtype"])
-        for label, block in getattr(env, "proof_list", {}).items()
-        if block["realtype"] in ("theorem", "proposition", "lemma", "corollary")
-    }
-    for label in sorted(claims.keys() | stated.keys()):
-        if label not in stated:
-            logger.warning("claims.yml: no theorem, proposition, lemma or corollary has the label '%s'", label)
-        elif label not in claims:
-            logger.warning("'%s' has no row in claims.yml", label, location=stated[label][0])
-        elif claims[label] != stated[label]:
-            logger.warning("claims.yml: '%s' is not (lesson, kind) = %s, but %s", label, claims[label], stated[label])
 
 
 # --- Launch buttons and footer ----------------------------------------------------------------------------------------
@@ -191,16 +173,6 @@ def add_buttons(app, pagename, templatename, context, doctree):
             buttons.insert(0, {"type": "group", "buttons": group, **more})
 
 
-def drop_thebe(app, pagename, templatename, context, doctree):
-    """sphinx-thebe puts its script on every page although live code is off: a second copy of it, which is an error."""
-    for kind in ("script_files", "css_files"):
-        context[kind] = [
-            file
-            for file in context[kind]
-            if "thebe" not in str(file.filename) and "THEBE" not in str(file.attributes.get("body", ""))
-        ]
-
-
 def mend_roles(app, pagename, templatename, context, doctree):
     """Roles and labels of generated HTML that tell a screen reader something else than the page says."""
     body = context.get("body", "")
@@ -240,13 +212,12 @@ def check_pictures(app, pagename, templatename, context, doctree):
 
 def setup(app):
     app.add_config_value("losslab_repository", None, "html")
+    app.add_config_value("comments_config", {}, "html")  # jupyter-book sets it, though there are no comments
     app.add_directive("claims", Claims)
     app.connect("config-inited", read_surroundings)
     app.connect("doctree-resolved", drop_repeated_ids)
     app.connect("env-get-updated", number_by_lesson, priority=900)  # after Sphinx has counted
-    app.connect("env-check-consistency", check_claims)
     app.connect("html-page-context", add_buttons, priority=502)  # after the theme has made its own list
-    app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", mend_roles)
     app.connect("html-page-context", check_pictures)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

@@ -17,18 +17,18 @@ matchMedia("print").addEventListener("change", (print) => {
   }
 });
 
-// 3. A formula, table or figure that is wider than the screen scrolls, by keyboard too: it must be able to take the focus.
-function makeScrollableReachable() {
-  for (const box of document.querySelectorAll("mjx-container[display], .pst-scrollable-table-container, .cell_output .output")) {
-    if (box.scrollWidth > box.clientWidth) {
-      box.tabIndex = 0;
-    } else if (box.tabIndex === 0) {
-      box.removeAttribute("tabindex");
+// 3. A formula, table or output that is wider than its box scrolls, by keyboard too: it must be able to take the focus.
+const boxes = new ResizeObserver((changes) => {
+  for (const { target } of changes) {
+    if (target.scrollWidth > target.clientWidth) {
+      target.tabIndex = 0;
+    } else {
+      target.removeAttribute("tabindex");
     }
   }
-}
-addEventListener("load", () => {
-  const drawn = window.MathJax?.startup?.promise ?? Promise.resolve();
-  drawn.then(makeScrollableReachable);
 });
-addEventListener("resize", makeScrollableReachable);
+addEventListener("load", async () => {
+  await window.MathJax?.startup?.promise;
+  const wide = "mjx-container[display], .pst-scrollable-table-container, .cell_output .output";
+  document.querySelectorAll(wide).forEach((box) => boxes.observe(box));
+});
