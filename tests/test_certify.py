@@ -89,6 +89,16 @@ def test_the_covering_reaches_every_boundary_point(seed):
     assert len(grid) == 6 * 25
 
 
+def test_a_dip_made_of_rounding_is_no_minimum():
+    square = Landscape.of_function(lambda t: t[0] ** 2 - 2 * t[0] + 1, M=1)
+    w = 1 + torch.linspace(1e-8, 1e-7, 1001, dtype=torch.float64)
+    values = square.value(w[:, None])
+    dips = ((values[1:-1] < values[:-2]) & (values[1:-1] < values[2:])).nonzero().flatten() + 1
+    assert len(dips) > 10  # the square grows from 1 on; float64 does not
+    for i in dips[:10].tolist():
+        assert not certify.minimum_containing(square, w[i - 1], w[i + 1], w[i])
+
+
 def test_a_manufactured_point_is_certified_and_its_neighbour_is_not():
     point = manufacture(MLP([2, 3, 1]), backend.normal(30, 2, seed=1), 0.1)
     assert certify.critical_point(point.landscape, point.theta)

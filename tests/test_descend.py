@@ -1,5 +1,7 @@
 """Many descents at once: against torch.optim, least squares, and the last metres."""
 
+import math
+
 import pytest
 import torch
 
@@ -93,6 +95,12 @@ def test_a_point_that_can_not_converge_is_returned_and_says_so():
     flat = polish(Landscape.of_function(lambda t: t[0] + 0 * t[0] ** 2, M=1), [[1.0]], max_steps=20)
     assert not bool(flat.converged) and torch.isfinite(flat.theta).all()
     assert bool(polish(landscape, [[0.0]]).converged)
+
+
+def test_a_long_newton_step_is_cut_before_the_loss_overflows():
+    wall = Landscape.of_function(lambda t: torch.exp(t[0]) - 1e-3 * t[0], M=1)  # nearly straight far to the left
+    run = polish(wall, [[-50.0]])
+    assert bool(run.converged) and abs(float(run.theta) - math.log(1e-3)) < 1e-9
 
 
 @pytest.mark.parametrize("call, words", [
