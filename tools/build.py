@@ -6,6 +6,7 @@ Sphinx repeats no warning of a page that it does not read again, and numbers and
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,18 @@ def fingerprint(root=ROOT):
     return digest.hexdigest()
 
 
+def jupyter_book():
+    """Run it and show what it says. Returns its exit code and the warnings, which its traceback would hide."""
+    command = [Path(sys.executable).parent / "jupyter-book", "build", ROOT, "-W", "-n", "--keep-going"]
+    complaints = []
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line):
+                complaints.append(re.sub(r"\x1b\[[0-9;]*m", "", line.strip()))
+    return process.returncode, list(dict.fromkeys(complaints))
+
+
 def main():
     page, mark = BUILD / "html" / "index.html", BUILD / ".fingerprint"
     now = fingerprint()
@@ -47,10 +60,9 @@ def main():
         shutil.rmtree(BUILD / folder, ignore_errors=True)
     cache = get_cache(str(BUILD / ".jupyter_cache"))
     before = {record.hashkey for record in cache.list_cache_records()}
-    command = [Path(sys.executable).parent / "jupyter-book", "build", ROOT, "-W", "-n", "--keep-going"]
-    code = subprocess.run(command, cwd=ROOT).returncode
+    code, complaints = jupyter_book()
     if code:
-        print("\nFAILED: the site has warnings or errors; they are listed above", file=sys.stderr)
+        print("\nFAILED: the site has warnings or errors:", *complaints, sep="\n", file=sys.stderr)
         return code
     # Sphinx would run a notebook that it does not find in the cache: one at a time, with no budget and no line printed.
     if {record.hashkey for record in cache.list_cache_records()} != before:
