@@ -90,11 +90,12 @@ def test_the_covering_reaches_every_boundary_point(seed):
 
 
 def test_a_dip_made_of_rounding_is_no_minimum():
-    square = Landscape.of_function(lambda t: t[0] ** 2 - 2 * t[0] + 1, M=1)
-    w = 1 + torch.linspace(1e-8, 1e-7, 1001, dtype=torch.float64)
+    # The square grows from 1 on; in float64 the added 1 = cos^2 + sin^2 does not keep still.
+    square = Landscape.of_function(lambda t: ((t - 1) ** 2 + torch.cos(t) ** 2 + torch.sin(t) ** 2).sum(), M=1)
+    w = 1 + torch.linspace(1e-9, 2e-9, 1001, dtype=torch.float64)
     values = square.value(w[:, None])
     dips = ((values[1:-1] < values[:-2]) & (values[1:-1] < values[2:])).nonzero().flatten() + 1
-    assert len(dips) > 10  # the square grows from 1 on; float64 does not
+    assert len(dips) > 10
     for i in dips[:10].tolist():
         assert not certify.minimum_containing(square, w[i - 1], w[i + 1], w[i])
 
