@@ -133,7 +133,7 @@ def test_svg_is_one_small_balanced_picture_with_its_text():
     assert "width:100%" in picture["style"] and picture["viewbox"].startswith("0 0 ")
     assert "weight θ1" in page.text and "loss" in page.text
     assert len(markup) < 12_000
-    for noise in ("<?xml", "<!DOCTYPE", "metadata", "<!--", "DejaVu", "xmlns", "matplotlib"):
+    for noise in ("<g>", "<?xml", "<!DOCTYPE", "metadata", "<!--", "DejaVu", "xmlns", "matplotlib"):
         assert noise not in markup
 
 
@@ -142,8 +142,15 @@ def test_ink_follows_the_page_and_data_colours_stay():
     assert "#000000" not in markup and "currentColor" in markup
     assert figures.COLORS["theory"] in markup and figures.COLORS["minimum"] in markup
     assert "fill:#ffffff" not in markup  # no white box behind the picture
-    for text in re.findall(r"<text[^>]*>", markup):
-        assert "fill:currentColor" in text
+    assert Elements(markup).all("svg", fill="currentColor") and not re.search("<text[^>]*fill", markup)
+
+
+def test_black_markers_follow_the_page_too():
+    """Matplotlib leaves out a black fill, because black is what SVG fills with; here it is the ink."""
+    figure, ax = figures.new()
+    ax.plot([0, 1], [0, 1], "o", color=figures.INK, markeredgecolor=figures.COLORS["saddle"])
+    fills = set(re.findall(r'fill[:=]"?([^;"]+)', figures.svg(figure, ALT)))
+    assert fills == {"currentColor", "none"}
 
 
 def test_text_in_a_data_colour_is_mixed_with_the_ink():
@@ -151,6 +158,14 @@ def test_text_in_a_data_colour_is_mixed_with_the_ink():
     figures.label_line(ax, [0, 1], torch.tensor([0.0, 1.0]), "path", figures.COLORS["descent"])
     fill = f"color-mix(in srgb,{figures.COLORS['descent']} {inline.TEXT_SHARE}%,currentColor)"
     assert fill in figures.svg(figure, ALT)
+
+
+def test_the_box_of_a_legend_has_the_colour_of_the_page():
+    figure, ax = figures.new()
+    ax.plot([0, 1], [0, 1], label="loss")
+    ax.legend()
+    markup = figures.svg(figure, ALT)
+    assert "fill:var(--pst-color-background" in markup and "#ffff" not in markup
 
 
 def test_ids_are_unique_and_every_reference_resolves():

@@ -19,7 +19,7 @@ STYLE = """<style>
 .losslab-slider .controls{display:flex;flex-wrap:wrap;align-items:center;gap:.3em 1em;margin:.4em 0}
 .losslab-slider .controls[hidden],.losslab-slider .start-readout{display:none}
 .losslab-slider label{display:flex;flex:1 1 16em;align-items:center;gap:.8em;margin:0}
-.losslab-slider input{flex:1;min-width:8em;height:24px;margin:0;accent-color:#325fe4;cursor:pointer}
+.losslab-slider input{flex:1;min-width:8em;height:24px;margin:0;accent-color:#2c5ee2;cursor:pointer}
 .losslab-slider output{flex:1 1 14em;font-variant-numeric:tabular-nums}
 @media print{.losslab-slider .controls,.losslab-slider .frame{display:none!important}
 .losslab-slider .start-readout,.losslab-slider .frame.start{display:block!important}}

@@ -27,18 +27,18 @@ __all__ = ["COLORS", "DIVERGING", "INK", "SEQUENTIAL", "label_line", "line", "ma
 # meaning: (colour, dashes, width of the line, marker)
 MEANINGS = {
     "landscape": (INK, "-", 1.6, "."),
-    "descent": ("#325fe4", "-", 2.4, "D"),
-    "saddle": ("#e47231", (0, (5, 1.5)), 1.8, "X"),
-    "minimum": ("#45a471", (0, (9, 2)), 1.8, "o"),
-    "barrier": ("#e061d9", (0, (3, 1, 1, 1)), 1.8, "^"),
-    "theory": ("#895190", "-", 1.8, "s"),
-    "measured": ("#9f5235", (0, (2.5, 1)), 1.8, "P"),
-    "muted": ("#656565", (0, (1, 1.5)), 1.5, "v"),
+    "descent": ("#2c5ee2", "-", 2.4, "D"),
+    "saddle": ("#d4792b", (0, (5, 1.5)), 1.8, "X"),
+    "minimum": ("#33a369", (0, (9, 2)), 1.8, "o"),
+    "barrier": ("#b62a99", (0, (3, 1, 1, 1)), 1.8, "^"),
+    "theory": ("#ad78df", "-", 1.8, "s"),
+    "measured": ("#925c2b", (0, (2.5, 1)), 1.8, "P"),
+    "muted": ("#696969", (0, (1, 1.5)), 1.5, "v"),
 }
 COLORS = {meaning: row[0] for meaning, row in MEANINGS.items()}
 SEQUENTIAL = LinearSegmentedColormap.from_list("depth", ["#22356b", "#476aa3", "#84a9c9", "#c5d9e0", "#faf3dc"])
 DIVERGING = "PuOr"
-SIZES = {"normal": (5.6, 3.3), "wide": (6.4, 2.9), "tall": (5.6, 5.2), "square": (4.6, 4.4)}  # inches
+SIZES = {"normal": (5.6, 3.3), "wide": (6.0, 2.7), "tall": (5.6, 5.2), "square": (4.6, 4.4)}  # inches
 STYLE = {
     "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "legend.frameon": False,
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "axes.axisbelow": True,

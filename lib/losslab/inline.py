@@ -14,23 +14,27 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.ticker import Formatter, LogFormatter
 
 INK = "#000000"  # drawn as `currentColor`
 PAGE = "#fffffe"  # drawn as the background of the page
 PAPER, DARK = "#ffffff", "#111111"  # these stay as they are: a white label and the text on it
-GROUND = "var(--pst-color-background,Canvas)"  # the book's theme names its background; elsewhere the browser's own
+HOSTS = ("--pst-color-background", "--jp-layout-color0", "--vscode-editor-background", "--colab-primary-surface-color")
+GROUND = "".join(f"var({name}," for name in HOSTS) + "{}" + ")" * len(HOSTS)  # the background, by its name in each host
 TEXT_SHARE = 55  # per cent of a data colour in text; the rest is ink: a contrast of 4.5:1 on light and on dark pages
 FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,Helvetica,Arial,'Liberation Sans',sans-serif"
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 ET.register_namespace("", SVG[1:-1])
 
-CSS = """<style>
-:where(.losslab-figure,.losslab-slider){margin:1em 0}
-:where(.losslab-figure,.losslab-slider) :where(figcaption){font-size:.92em;margin:.4em 0 0;text-align:left}
-@media print{.losslab-figure,.losslab-slider{color:#000}}
-</style>"""  # :where() lets every other rule win, the book's among them
+CSS = f"""<style>
+:where(.losslab-figure,.losslab-slider){{margin:1em 0}}
+:where(.losslab-figure,.losslab-slider) :where(figcaption){{font-size:.92em;margin:.4em 0 0;text-align:left}}
+:is(.losslab-figure,.losslab-slider) text:not([style*="{DARK}"])
+{{paint-order:stroke;stroke:{GROUND.format("transparent")};stroke-width:2.5px}}
+@media print{{.losslab-figure,.losslab-slider{{color:#000}}}}
+</style>"""  # text that crosses a line stays readable; :where() lets every other rule win, the book's among them
 
 
 def check_alt(alt):
@@ -70,6 +74,8 @@ def svg(figure, alt):
     if not isinstance(figure, Figure):
         raise TypeError(f"figure: got {type(figure).__name__}, expected a matplotlib Figure")
     _check_data(figure)
+    for legend in figure.findobj(Legend):  # its box has the colour of the page, not white
+        legend.get_frame().set(facecolor=PAGE, edgecolor="none", alpha=0.85)
     formulas = _plain_text(figure)
     file = io.StringIO()
     style = {"svg.fonttype": "none", "svg.hashsalt": "losslab", "mathtext.fontset": "dejavusans"}
@@ -83,7 +89,7 @@ def svg(figure, alt):
     body = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}", body)
     style = f"width:100%;max-width:{round(width * 1.6)}px;height:auto;display:block;margin:auto;overflow:visible"
     return (f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{html.escape(alt)}" style="{style}" '
-            f'font-family="{FONTS}" stroke-linejoin="round">{body}</svg>')
+            f'font-family="{FONTS}" fill="currentColor" stroke-linejoin="round">{body}</svg>')
 
 
 def _check_data(figure):
@@ -121,6 +127,10 @@ def _compact(root, formulas):
             e.set("href", e.attrib.pop(XLINK + "href"))
         if "style" in e.attrib:
             e.set("style", _restyle(e.get("style"), is_text))
+    styles = {e.get("id"): e.get("style") for e in root.iter(SVG + "path")}
+    for e in root.iter(SVG + "use"):  # a tick looks like its model
+        if e.get("style") == styles.get(e.get("href", "")[1:]):
+            e.attrib.pop("style", None)
     for e in list(root.iter(SVG + "text")):
         if e.text in formulas:
             _set_formula(e, formulas[e.text])
@@ -138,8 +148,7 @@ def _restyle(style, is_text):
     if is_text:
         mixed = rf"fill: color-mix(in srgb,\1 {TEXT_SHARE}%,currentColor)"
         style = re.sub(rf"fill: (?!{INK}|{PAPER}|{DARK})(#\w{{6}})", mixed, style)
-        style = style if "fill" in style else f"{style}; fill: {INK}"
-    style = style.replace(INK, "currentColor").replace(PAGE, GROUND)
+    style = style.replace(INK, "currentColor").replace(PAGE, GROUND.format("Canvas"))
     return re.sub(r"([:;]) ", r"\1", style).strip("; ")
 
 
