@@ -286,6 +286,12 @@ def test_the_site_is_built_again_after_any_change(course, monkeypatch):
     assert build.fingerprint(course) != before
 
 
+def test_a_warning_of_sphinx_names_the_cell(tmp_path):
+    path = store(sound(), tmp_path)
+    assert build.with_cell(f"{path}:30002: WARNING: x") == f"{path}, cell theorem, line 2: WARNING: x"
+    assert build.with_cell(f"{path}:990002: WARNING: x") == f"{path}:990002: WARNING: x"
+
+
 # --- pytest's part: nbval and the claims ------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ Sphinx repeats no warning of a page that it does not read again, and numbers and
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -37,6 +38,17 @@ def fingerprint(root=ROOT):
     return digest.hexdigest()
 
 
+def with_cell(line):
+    """Sphinx's place in a notebook, "x.ipynb:50009" for line 9 of the fifth cell, with the cell's id instead."""
+
+    def named(match):
+        cells = json.loads(Path(match[1]).read_text(encoding="utf-8"))["cells"]
+        cell, number = divmod(int(match[2]), 10000)
+        return f"{match[1]}, cell {cells[cell - 1].get('id')}, line {number}" if 0 < cell <= len(cells) else match[0]
+
+    return re.sub(r"(\S+\.ipynb):(\d{5,})", named, line)
+
+
 def jupyter_book():
     """Run it and show what it says. Returns its exit code and the warnings, which its traceback would hide."""
     command = [Path(sys.executable).parent / "jupyter-book", "build", ROOT, "-W", "-n", "--keep-going"]
@@ -45,7 +57,7 @@ def jupyter_book():
         for line in process.stdout:
             print(line, end="", flush=True)
             if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line):
-                complaints.append(re.sub(r"\x1b\[[0-9;]*m", "", line.strip()))
+                complaints.append(with_cell(re.sub(r"\x1b\[[0-9;]*m", "", line.strip())))
     return process.returncode, list(dict.fromkeys(complaints))
 
 
@@ -62,7 +74,7 @@ def main():
     before = {record.hashkey for record in cache.list_cache_records()}
     code, complaints = jupyter_book()
     if code:
-        print("\nFAILED: the site has warnings or errors:", *complaints, sep="\n", file=sys.stderr)
+        print("\nFAILED: the site has warnings or errors:", *(complaints or ["see above"]), sep="\n", file=sys.stderr)
         return code
     # Sphinx would run a notebook that it does not find in the cache: one at a time, with no budget and no line printed.
     if {record.hashkey for record in cache.list_cache_records()} != before:
