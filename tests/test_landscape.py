@@ -34,7 +34,7 @@ def plain(landscape, net):
     return lambda t: landscape.weight * landscape.loss.values(net(t, landscape.x), landscape.y).sum()
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", NETS)
 def test_both_routes_agree_with_torch_func(name, loss):
     net = NETS[name]()
