@@ -313,7 +313,7 @@ def test_nbval_names_notebook_and_cell(tmp_path):
     code, answer = pytest_run(*options, store(notebook, tmp_path))
     assert code == 1 and "3 failed, 3 passed" in answer, answer
     for name, said in (("count", "outputs differ"), ("picture", "Unrun"), ("solution-1", "ZeroDivisionError")):
-        report = re.search(rf"_ 1_1_one\.ipynb::{name} _+\n(.*?)\n[_=]{{10}}", answer, re.DOTALL)
+        report = re.search(rf"_ \S*1_1_one\.ipynb::{name} _+\n(.*?)\n[_=]{{10}}", answer, re.DOTALL)
         assert report and said in report[1], answer
 
 
