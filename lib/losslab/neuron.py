@@ -66,7 +66,7 @@ def single_minimum(x: Tensor, y: Tensor) -> Tensor:
 class Wells:
     """All local minima of a one-dimensional neuron loss, and the maxima that part them, from left to right.
 
-    `complete` says that there are no others on the whole line: every cell of `reach` was shown to hold no critical
+    The four tensors lie on the CPU. `complete` says that there are no others on the whole line: every cell of `reach` was shown to hold no critical
     point or exactly one, and beyond `reach` the loss only grows. When it is False, `note` says what is missing.
     """
 
@@ -147,7 +147,9 @@ def _search(x: Tensor, y: Tensor) -> list[Wells]:
         middle = (a + b) / 2
         left = (_slope(middle, X, Y) >= 0) == rising
         a, b = torch.where(left, a, middle), torch.where(left, middle, b)
-    w, value = (a + b) / 2, _residual(((a + b) / 2)[:, None] * X, Y).square().sum(1)
+    w = (a + b) / 2
+    value = _residual(w[:, None] * X, Y).square().sum(1)
+    w, value, owner, rising = w.cpu(), value.cpu(), owner.cpu(), rising.cpu()  # a few numbers, to be read and drawn
     results = []
     for i, (lo, hi, ended) in enumerate(zip(low.tolist(), high.tolist(), open_ended, strict=True)):
         mine = (owner == i).nonzero().flatten()
