@@ -86,6 +86,7 @@ class Log:
 def reading(browser, home, name="", **options):
     """Open the page `name` below `home` in a fresh browser context, and wait until its mathematics is drawn."""
     context = browser.new_context(**{"viewport": DESK, "color_scheme": "light", **options})
+    context.set_default_timeout(15_000)
     page = context.new_page()
     page.log = Log(page, home)
     if name:
