@@ -36,7 +36,7 @@ book: $(STAMP)  ## Execute the notebooks and build the site into _build/html
 test: book  ## Build the book, then check everything
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m pytest -q -ra --doctest-modules --nbval --nbval-current-env --nbval-cell-timeout=300 \
-	    -p no:benchmark -n $$($(BIN)/python -c 'from tools.execute import cores; print(cores())') --dist loadscope \
+	    -p no:benchmark -n $$($(BIN)/python -c 'from tools.execute import cores; print(min(8, cores()))') --dist loadscope \
 	    lib tests $$($(BIN)/python tools/notebooks.py --list)
 
 serve: book  ## Show the site on this machine, on port 8000

@@ -56,6 +56,13 @@ def test_the_copy_for_colab_holds_no_dialect(path):
             assert "computed in this notebook)" not in cell.source, f"{name(path)}, cell {cell.id}: a value is missing"
 
 
+def test_the_command_that_publishes_the_copies(tmp_path):
+    colab.main(["--repository", "https://example.org/a/b", "--commit", "0123abc", "--cache", str(CACHE), str(tmp_path)])
+    assert sorted(path.relative_to(tmp_path) for path in notebooks.find(tmp_path)) == [
+        path.relative_to(ROOT) for path in sorted(LISTED)
+    ]
+
+
 def test_filler_words_in_the_pages():
     for path in sorted((ROOT / "book").glob("*.md")):
         match = lessons.FILLER.search(path.read_text(encoding="utf-8"))
