@@ -12,7 +12,7 @@ from losslab import backend, neuron
 def dense_count(x, y, low, high, size=20001):
     """Minima of E on a dense even grid by comparing neighbours: an independent count for well separated wells."""
     w = torch.linspace(low, high, size, dtype=torch.float64)
-    E = (torch.sigmoid(w[:, None] * x.flatten()) - y.flatten()).square().sum(1)
+    E = (torch.sigmoid(w[:, None] * x.flatten().cpu()) - y.flatten().cpu()).square().sum(1)
     return int(((E[1:-1] < E[:-2]) & (E[1:-1] < E[2:])).sum())
 
 
@@ -37,7 +37,7 @@ def test_data_refuses(arguments, word):
 def test_the_landscape_is_the_sum_of_the_squares():
     x, y = neuron.data(2, d=2)
     w = torch.tensor([0.3, -0.2], dtype=torch.float64)
-    by_hand = sum((0.75 - 1 / (1 + math.exp(-float(row @ w)))) ** 2 for row in x)
+    by_hand = sum((0.75 - 1 / (1 + math.exp(-float(row @ w)))) ** 2 for row in x.cpu())
     assert float(neuron.landscape(x, y).value(w)) == pytest.approx(by_hand, abs=1e-15)
 
 
@@ -72,7 +72,11 @@ def test_critical_points_against_fifty_digits(k):
 
 def test_values_and_boxes_belong_to_the_points():
     x, y = neuron.data(3)
-    found, E = neuron.wells(x, y), neuron.landscape(x, y).value
+    found, landscape = neuron.wells(x, y), neuron.landscape(x, y)
+
+    def E(w):
+        return landscape.value(w).cpu()
+
     torch.testing.assert_close(found.minimum_values, E(found.minima[:, None]), rtol=0, atol=1e-15)
     torch.testing.assert_close(found.maximum_values, E(found.maxima[:, None]), rtol=0, atol=1e-15)
     boxes = found.boxes

@@ -66,7 +66,7 @@ def test_minimum_containing_sets_contain_minima(seed):
     held = 0
     for a, b in ends.tolist():
         grid = torch.linspace(a, b, 102, dtype=torch.float64)[1:-1, None]
-        lowest = float(grid[landscape.value(grid).argmin()])
+        lowest = float(grid[int(landscape.value(grid).argmin())])
         if b > a and in_one_box(landscape, a, b, lowest):
             held += 1
             assert any(a < w < b for w in found.minima.tolist())
@@ -195,7 +195,7 @@ def test_the_relu_neuron_has_at_most_two_strict_minima(seed):
         exact = relu_minima(x.flatten(), y.flatten())
         reach = 1.2 * max(map(abs, exact), default=1.0) + 0.1
         w = torch.linspace(-reach, reach, 4001, dtype=torch.float64)  # 0 is the middle one
-        v = landscape.value(w[:, None])
+        v = landscape.value(w[:, None]).cpu()
         seen = w[1:-1][(v[1:-1] < v[:-2]) & (v[1:-1] < v[2:])].tolist()
         assert sum(u >= 0 for u in seen) <= 1 and sum(u <= 0 for u in seen) <= 1
         if all(abs(u) > reach / 500 for u in exact if u):
@@ -214,9 +214,9 @@ def test_small_steps_do_not_jump(seed):
     dense = torch.linspace(low - 1, high + 1, 4001, dtype=torch.float64)[:, None]
     assert float(landscape.hessian(dense).max()) <= bound
     walls = torch.cat([found.minima, found.maxima]).sort().values
-    starts = backend.uniform(100, 1, low=low, high=high, seed=seed)
+    starts = backend.uniform(100, 1, low=low, high=high, seed=seed).cpu()
     cell = torch.bucketize(starts[:, 0], walls)
-    path = descend.gradient_descent(landscape, starts, steps=300, step=1 / bound, every=1).trajectory[..., 0]
+    path = descend.gradient_descent(landscape, starts, steps=300, step=1 / bound, every=1).trajectory[..., 0].cpu()
     fence = torch.cat([walls.new_tensor([-math.inf]), walls, walls.new_tensor([math.inf])])
     assert bool((path >= fence[cell] - 1e-12).all()) and bool((path <= fence[cell + 1] + 1e-12).all())
 
@@ -225,7 +225,7 @@ def test_large_steps_do_jump():
     x, y = neuron.data(2)
     landscape, found = neuron.landscape(x, y), neuron.wells(x, y)
     starts = torch.linspace(-1, 0.4, 50, dtype=torch.float64)[:, None]
-    ends = descend.gradient_descent(landscape, starts, steps=2000, step=1.0).theta
+    ends = descend.gradient_descent(landscape, starts, steps=2000, step=1.0).theta.cpu()
     assert bool((ends > found.maxima).all())
 
 
