@@ -11,7 +11,7 @@ from numbers import Integral
 import numpy as np
 from matplotlib.figure import Figure
 
-from .inline import CSS, check_alt, figcaption, svg
+from .inline import CSS, figcaption, svg
 
 LIMIT = 1_500_000  # bytes of one slider
 
@@ -95,7 +95,7 @@ def slider(values, draw, *, label, readout, alt, start=0, caption=None):
     frames, pictures, first = {}, {}, None
     for i in sorted(range(len(values)), key=lambda i: i != start):  # the start frame first: it sets the layout
         try:
-            frames[i] = _line(readout(values[i])), check_alt(alt(values[i]))
+            frames[i] = _line(readout(values[i])), alt(values[i])
             figure = _figure(draw(values[i]))
             pictures[i] = svg(figure if first is None else _like(first, figure), frames[i][1])
             first = first or figure
@@ -128,9 +128,8 @@ def _like(first, figure):
     if not np.allclose(first.get_size_inches(), figure.get_size_inches()) or len(first.axes) != len(figure.axes):
         raise ValueError("draw: got a figure of another size or with other axes than the start frame, expected the "
                          "same in every frame")
-    figure.set_layout_engine("none")
     for a, b in zip(first.axes, figure.axes, strict=True):
-        b.set_position(a.get_position())
+        b.set_position(a.get_position())  # which takes `b` out of the automatic layout
     return figure
 
 

@@ -203,8 +203,8 @@ def _parts(label):
 
     >>> _parts(r"$\lambda_{\min}$ and 1")
     [('λ', True, 0), ('min', False, -1), (' and 1', False, 0)]
-    >>> _parts(r"$\frac{1}{2}$") is None
-    True
+    >>> _parts(r"$\frac{1}{2}$"), _parts(r"$x^{2_i}$")
+    (None, None)
     """
     parts = []
     for i, piece in enumerate(label.split("$")):
