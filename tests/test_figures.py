@@ -12,7 +12,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from losslab import figures, inline
+from losslab import backend, figures, inline
 
 ALT = "A parabola with its minimum 0 at 0."
 DATA_COLORS = {meaning: color for meaning, color in figures.COLORS.items() if color != figures.INK}
@@ -292,6 +292,23 @@ def test_new_makes_what_is_asked_for():
 
 
 # ---- drawing
+
+def test_axes_take_tensors_as_they_are():
+    """A tensor with a gradient is refused by NumPy, as one on a GPU is: the axes must convert it themselves."""
+    t = torch.linspace(0, 1, 5, dtype=torch.float64, device=backend.device()).requires_grad_()
+    with pytest.raises(Exception, match="requires grad|device type tensor"):
+        np.asarray(t)
+    figure, ax = figures.new()
+    (curve,) = ax.plot(t, t**2, **figures.line("descent"))
+    assert curve.get_ydata().tolist() == (t**2).tolist()
+    ax.scatter(t, t), ax.fill_between(t, t, 1), ax.axvline(t[1]), ax.vlines(t, 0, t)
+    ax.set(xlim=(t[0], t[-1]), ylim=[t[0], 2])
+    assert ax.get_xlim() == (0, 1)
+    figures.label_line(ax, t, t, "line")
+    figures.surface(figures.new()[1], t, t, t[:, None] + t)
+    figures.spectrum(figures.new()[1], t)
+    assert figures.svg(figure, ALT)
+
 
 def test_surface_has_round_levels_and_labels_inside():
     s, t = torch.linspace(-1, 1, 31), torch.linspace(-2, 2, 21)

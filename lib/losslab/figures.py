@@ -19,6 +19,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from .axes import TensorAxes, numbers
 from .inline import CSS, DARK, INK, PAGE, PAPER, check_alt, figcaption, svg
 
 __all__ = ["COLORS", "DIVERGING", "INK", "SEQUENTIAL", "label_line", "line", "markup", "new", "points", "show",
@@ -49,6 +50,7 @@ STYLE = {
 
 def new(rows=1, cols=1, size="normal"):
     """A figure in the style of the course, and its axes: one `Axes`, or an array of them as `Figure.subplots` gives.
+    They draw tensors as they are.
 
     `size` is "normal", "wide", "tall", "square" or a pair (width, height) in inches. Small is right: the picture grows
     to the width of the page, and its text with it.
@@ -66,7 +68,7 @@ def new(rows=1, cols=1, size="normal"):
             raise ValueError(f"{name}: got {value!r}, expected a positive integer")
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(rows, cols)
+        axes = figure.subplots(rows, cols, subplot_kw={"axes_class": TensorAxes})
     for ax in figure.axes:  # most ticks are made later, when the style is no longer in force
         ax.tick_params(labelsize=9, width=0.8, length=3)
     return figure, axes
@@ -137,7 +139,7 @@ def markup(figure, alt, caption=None):
 # ---- drawing
 
 def _array(values):
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, float)
+    return np.asarray(numbers(values), float)
 
 
 def label_line(ax, x, y, text, color=INK, offset=(5, 0), **kwargs):
