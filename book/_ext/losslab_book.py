@@ -182,6 +182,13 @@ def mend_roles(app, pagename, templatename, context, doctree):
     context["body"] = body
 
 
+def light_without_javascript(app, exception):
+    """The theme follows the system's light or dark by JavaScript; without it, "auto" is a page without colours."""
+    for page in Path(app.outdir).rglob("*.html") if exception is None else ():
+        text = page.read_text(encoding="utf-8")
+        page.write_text(text.replace('data-theme="auto"', 'data-theme="light"', 1), encoding="utf-8")
+
+
 # --- Pictures ---------------------------------------------------------------------------------------------------------
 
 
@@ -220,4 +227,5 @@ def setup(app):
     app.connect("html-page-context", add_buttons, priority=502)  # after the theme has made its own list
     app.connect("html-page-context", mend_roles)
     app.connect("html-page-context", check_pictures)
+    app.connect("build-finished", light_without_javascript)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
