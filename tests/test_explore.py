@@ -52,6 +52,13 @@ def test_the_control_has_a_label_a_value_and_a_live_readout():
     assert page.text.count(readout(3)) == 2  # beside the control, and for print
 
 
+def test_the_longest_readout_keeps_its_room():
+    page = Elements(make(values=(1, 2.25, 3))._repr_html_())
+    (room,) = page.all("span")
+    assert room == {"class": "room", "aria-hidden": "true"}
+    assert page.text.count(readout(2.25)) == 1 and page.text.count(readout(3)) == 0
+
+
 def test_sliders_share_no_ids_and_one_slider_is_always_the_same():
     ids = [set(re.findall(r' id="([^"]+)"', s._repr_html_())) for s in (make(), make(values=(5, 6)), make(label="b"))]
     assert ids[0] and not ids[0] & ids[1] and len(ids[0] - ids[2]) == 1  # same frames, another control

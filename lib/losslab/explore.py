@@ -18,9 +18,11 @@ LIMIT = 1_500_000  # bytes of one slider
 STYLE = """<style>
 .losslab-slider .controls{display:flex;flex-wrap:wrap;align-items:center;gap:.3em 1em;margin:.4em 0}
 .losslab-slider .controls[hidden],.losslab-slider .start-readout{display:none}
-.losslab-slider label{display:flex;flex:1 1 16em;align-items:center;gap:.8em;margin:0}
+.losslab-slider label{display:flex;flex:1 1 100%;align-items:center;gap:.8em;margin:0}
 .losslab-slider input{flex:1;min-width:8em;height:24px;margin:0;accent-color:#2c5ee2;cursor:pointer}
-.losslab-slider output{flex:1 1 14em;font-variant-numeric:tabular-nums}
+.losslab-slider .readout{display:grid;flex:1 1 100%;font-variant-numeric:tabular-nums}
+.losslab-slider .readout>*{grid-area:1/1}
+.losslab-slider .room{visibility:hidden}
 @media print{.losslab-slider .controls,.losslab-slider .frame{display:none!important}
 .losslab-slider .start-readout,.losslab-slider .frame.start{display:block!important}}
 </style>"""
@@ -139,12 +141,13 @@ def _markup(pictures, readouts, label, start, caption):
         f'{"" if i == start else " hidden"}>{picture}</div>'
         for i, (picture, line) in enumerate(zip(pictures, readouts, strict=True)))
     name = "s" + hashlib.sha256((label + frames).encode()).hexdigest()[:10]
-    line = html.escape(readouts[start])
+    line = html.escape(readouts[start])  # and the longest keeps the room, so that the text below never jumps
     return (
         f'<figure class="losslab-slider">{CSS}{STYLE}{frames}'
         f'<div class="controls" hidden><label for="{name}">{html.escape(label)}'
         f'<input type="range" id="{name}" min="0" max="{len(pictures) - 1}" step="1" value="{start}" '
-        f'aria-valuetext="{line}"></label><output aria-live="polite">{line}</output></div>'
+        f'aria-valuetext="{line}"></label><div class="readout"><output aria-live="polite">{line}</output>'
+        f'<span class="room" aria-hidden="true">{html.escape(max(readouts, key=len))}</span></div></div>'
         f'<p class="start-readout">{line}</p>'
         f'<noscript><style>.losslab-slider .start-readout{{display:block}}</style>'
         f'<p>With JavaScript on, a slider here moves through {len(pictures)} frames.</p></noscript>'
