@@ -157,7 +157,8 @@ def teacher(n: int = 30) -> Data:
     n = _count(n, "n", lower=2)
     x = np.linspace(-5, 5, n)[:, None]
     y = 0.8 * np.tanh(1.7 * (x + 3.7)) - 0.65 * np.tanh(1.5 * (x + 0.7)) - 0.5 * np.tanh(0.85 * (x - 2.4))
-    return Data(backend.tensor(x, "x"), backend.tensor(y, "y"), "data P (a teacher with three neurons)", "made here by its formula.")
+    return Data(backend.tensor(x, "x"), backend.tensor(y, "y"), "data P (a teacher with three neurons)",
+                "made here by its formula.")
 
 
 def _count(value: int, name: str, lower: int = 1, upper: int | None = None) -> int:
