@@ -107,10 +107,15 @@ def tensor(value, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
 
 def finite(value: torch.Tensor, name: str) -> torch.Tensor:
     """`value` itself; raises ValueError when an entry is NaN or infinite."""
-    bad = int((~torch.isfinite(value)).sum())
+    bad = 0 if all_finite(value) else int((~torch.isfinite(value)).sum())
     if bad:
         raise ValueError(f"{name} has {bad} non-finite entries of {value.numel()}; expected finite numbers")
     return value
+
+
+def all_finite(value: torch.Tensor) -> bool:
+    """Whether the sum is finite: then every entry is, in one reading. (False can also be an overflow of the sum.)"""
+    return math.isfinite(value.sum().item())
 
 
 def to_bytes(size: int | float | str, name: str = "memory") -> int:

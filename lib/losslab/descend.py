@@ -46,13 +46,15 @@ def adam(landscape: Landscape, theta, steps: int, step: float = 1e-3, betas=(0.9
     tensor(True)
     """
     first, second = betas
-    m = v = torch.zeros((), dtype=torch.float64)
+    m = v = None
 
     def direction(g, t):
         nonlocal m, v
-        m = first * m + (1 - first) * g if t > 1 else (1 - first) * g
-        v = second * v + (1 - second) * g * g if t > 1 else (1 - second) * g * g
-        return (m / (1 - first**t)) / ((v / (1 - second**t)).sqrt() + eps)
+        if t == 1:
+            m, v = torch.zeros_like(g), torch.zeros_like(g)
+        m.lerp_(g, 1 - first)  # first * m + (1 - first) * g
+        v.mul_(second).addcmul_(g, g, value=1 - second)
+        return (m / (1 - first**t)).div_((v / (1 - second**t)).sqrt_().add_(eps))
 
     return _first_order(landscape, theta, steps, step, every, direction)
 
@@ -65,7 +67,7 @@ def _first_order(landscape, theta, steps, step, every, direction) -> Descent:
     theta, one = landscape._batch(theta)
     snapshots = [theta]
     for t in range(1, steps + 1):
-        theta = theta - step * direction(landscape.gradient(theta), t)
+        theta = theta.sub(direction(landscape.gradient(theta), t), alpha=step)
         if every and t % every == 0:
             snapshots.append(theta)
     return _descent(landscape, theta, one, 0.0, steps, torch.stack(snapshots) if every else None)

@@ -14,7 +14,8 @@ from .layerwise import PARTS, Layerwise
 from .losses import as_loss
 from .network import MLP
 
-CACHE = 4_000_000  # bytes: larger blocks of a batch leave the processor's cache and get no faster
+CACHE = 8_000_000  # bytes: larger blocks of a batch leave the processor's cache and get no faster
+POINTS = 8  # points of a span at a time, at the least, on some of the samples
 
 
 class Landscape:
@@ -137,12 +138,15 @@ class Landscape:
         return self._answer(self._span(torch.cat([origin, directions]), c), False, "the loss")
 
     def _span(self, frame, c):
+        c = torch.cat([torch.ones_like(c[:, :1]), c], 1)
         out = c.new_zeros(c.shape[0])
-        for i in self._rows("value"):
+        # Some points at a time on few enough samples that both stay in the cache.
+        fitting = max(1, min(self.memory, CACHE) // self._route.bytes_per_sample("value"))
+        rows = min(self.n, max(1, fitting // POINTS))
+        for i in _slices(self.n, rows):
             value = self._route.in_span(frame, self.x[i], self.y[i], self.loss, self.weight)
-            size = self.x[i].shape[0] * self._route.bytes_per_sample("value")
-            for g in _slices(c.shape[0], max(1, min(self.memory, CACHE) // size)):
-                out[g] += value(torch.cat([torch.ones_like(c[g, :1]), c[g]], 1))
+            for g in _slices(len(c), max(1, fitting // rows)):
+                out[g] += value(c[g])
         return out
 
     def value_and_gradient(self, theta) -> tuple[Tensor, Tensor]:
@@ -173,10 +177,15 @@ class Landscape:
         """H = d2L/dtheta2: (M, M), or (B, M, M). `part` picks H ("full"), H0 ("gauss_newton") or H1 ("residual")."""
         theta, one = self._batch(theta)
         _check_part(part)
-        out = theta.new_zeros(theta.shape[0], self.M, self.M)
-        for b, i in self._blocks(theta.shape[0], "hessian", per_vector=3 * 8 * self.M**2):
+        blocks = list(self._blocks(theta.shape[0], "hessian", per_vector=2 * 8 * self.M**2))
+        out = theta.new_zeros(theta.shape[0], self.M, self.M) if len(blocks) > 1 else None
+        for b, i in blocks:
             point = self._route.at(theta[b], self.x[i], self.y[i], self.loss)
-            out[b] += self._route.hessian(point, self.x[i], self.y[i], self.loss, self.weight, part)
+            H = self._route.hessian(point, self.x[i], self.y[i], self.loss, self.weight, part)
+            if out is None:  # one block: no second matrix of this size
+                out = H
+            else:
+                out[b] += H
         return self._answer(out, one, "the Hessian")
 
     def gauss_newton(self, theta) -> Tensor:
@@ -261,8 +270,8 @@ class Landscape:
 
     @staticmethod
     def _answer(out: Tensor, one: bool, what: str) -> Tensor:
-        bad = (~torch.isfinite(out)).flatten(1).any(1) if out.dim() > 1 else ~torch.isfinite(out)
-        if bool(bad.any()):
+        if not backend.all_finite(out) and not bool(torch.isfinite(out).all()):
+            bad = (~torch.isfinite(out)).flatten(1).any(1) if out.dim() > 1 else ~torch.isfinite(out)
             raise FloatingPointError(f"{what} is not finite at {int(bad.sum())} of {bad.numel()} parameter vectors, "
                                      f"first at index {int(bad.nonzero()[0])}")
         return out[0] if one else out

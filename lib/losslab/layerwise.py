@@ -1,19 +1,22 @@
 """Gradient, Jacobian, Hessian-vector product and Hessian of a fully connected net, written out layer by layer.
 
-Notation of the book, for one sample and one member of the batch. Forward: a_0 = x, z_l = W_l a_{l-1} + b_l,
-a_l = sigma(z_l). Backward: e_l = dloss/da_l, delta_l = dloss/dz_l = sigma'(z_l) e_l, e_{l-1} = W_l^T delta_l.
-Every array has the axes (batch, sample, unit); theta is (B, M), x is (n, d). `weight` is the factor in front of
-each sample's loss. Sources: Pearlmutter 1994 (the product with the Hessian), Schraudolph 2002 (Gauss-Newton).
+Notation of the book, samples as columns. Forward: a_0 = x, z_l = W_l a_{l-1} + b_l, a_l = sigma(z_l). Backward:
+e_l = dloss/da_l, delta_l = dloss/dz_l = sigma'(z_l) e_l, e_{l-1} = W_l^T delta_l. Every array has the axes (batch,
+unit, sample), and a_0, which all members share, (unit, sample): with the samples last, every product is one large
+matrix product. theta is (B, M), x is (n, d). `weight` is the factor in front of each sample's loss.
+Sources: Pearlmutter 1994 (the product with the Hessian), Schraudolph 2002 (Gauss-Newton).
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .losses import Loss
-from .network import MLP, affine
+from .network import MLP, Activation
 
+PAIRS = 2**17  # numbers: products of pairs of units are made for so many at a time, to stay in the cache (1 MB)
 PARTS = ("full", "gauss_newton", "residual")
 
 
@@ -24,59 +27,97 @@ class Pass:
     layers: list[tuple[Tensor, Tensor | None]]
     a: list[Tensor]
     slope: list[Tensor]  # sigma'(z_l)
-    bend: list[Tensor]  # sigma''(z_l)
-    e: list[Tensor]  # dloss/da_l
     delta: list[Tensor]  # dloss/dz_l
+    bent: list[Tensor]  # sigma''(z_l) e_l
 
 
-def sweep(net: MLP, theta: Tensor, x: Tensor, y: Tensor, loss: Loss, bends: bool = True) -> Pass:
-    """Forward and backward once; everything else is made from what this keeps."""
-    layers, a, slope, bend = net.layers(theta), [x], [x], [x]
-    for (W, b), sigma in zip(layers, net.activations, strict=True):
-        z = affine(a[-1], W, b)
-        a.append(sigma.value(z))
-        slope.append(sigma.slope(z, a[-1]))
-        if bends:
-            bend.append(sigma.bend(z, a[-1], slope[-1]))
-    e, delta = [x] * len(a), [x] * len(a)
-    e[-1] = loss.gradient(a[-1], y)
-    for l in range(net.depth, 0, -1):
-        delta[l] = slope[l] * e[l]
-        if l > 1:
-            e[l - 1] = delta[l] @ layers[l - 1][0]
-    return Pass(layers, a, slope, bend, e, delta)
+def affine(W: Tensor, a: Tensor, b: Tensor | None) -> Tensor:
+    """W a + b: W (B, e, d), a (B, d, n) or shared (d, n), b (B, e) -> (B, e, n)."""
+    if a.dim() == 3:
+        return W @ a if b is None else torch.baddbmm(b.unsqueeze(-1), W, a)
+    flat = W.reshape(-1, W.shape[-1])
+    z = flat @ a if b is None else torch.addmm(b.reshape(-1, 1), flat, a)
+    return z.view(*W.shape[:2], -1)
+
+
+def outer(delta: Tensor, a: Tensor) -> Tensor:
+    """delta a^T, summed over the samples: (B, e, n) with (B, d, n) or (d, n) -> (B, e, d)."""
+    if a.dim() == 3:
+        return delta @ a.mT
+    return (a @ delta.flatten(0, 1).mT).mT.unflatten(0, delta.shape[:2])
+
+
+def activate(sigma: Activation, z: Tensor) -> Tensor:
+    """sigma(z), written over z where it can be. On the CPU tanh is NumPy's: as accurate, and vectorised everywhere."""
+    if sigma.value is torch.tanh and z.device.type == "cpu":
+        np.tanh(z.numpy(), out=z.numpy())
+        return z
+    return sigma.value(z)
+
+
+def forward(net: MLP, theta: Tensor, x: Tensor) -> Tensor:
+    """The outputs, (B, k, n)."""
+    a = x.mT
+    for (W, b), sigma in zip(net.layers(theta), net.activations, strict=True):
+        a = activate(sigma, affine(W, a, b))
+    return a
 
 
 def value(net: MLP, theta: Tensor, x: Tensor, y: Tensor, loss: Loss, weight: float) -> Tensor:
     """weight * sum of the losses of the samples, shape (B,)."""
-    return weight * loss.values(net(theta, x), y).sum(-1)
+    return weight * loss.values(forward(net, theta, x).mT, y).sum(-1)
+
+
+def sweep(net: MLP, theta: Tensor, x: Tensor, y: Tensor, loss: Loss) -> Pass:
+    """Forward and backward once; all second derivatives are made from what this keeps."""
+    p = Pass(net.layers(theta), [x.mT], [x], [x] * (net.depth + 1), [x] * (net.depth + 1))
+    bend = [x]
+    for (W, b), sigma in zip(p.layers, net.activations, strict=True):
+        z = affine(W, p.a[-1], b)
+        p.a.append(activate(sigma, z))
+        p.slope.append(sigma.slope(z, p.a[-1]))
+        bend.append(sigma.bend(z, p.a[-1], p.slope[-1]))
+    e = loss.gradient(p.a[-1].mT, y).mT
+    for l in range(net.depth, 0, -1):
+        p.delta[l] = p.slope[l] * e
+        p.bent[l] = bend[l] * e
+        if l > 1:
+            e = p.layers[l - 1][0].mT @ p.delta[l]
+    return p
 
 
 def value_and_gradient(net, theta, x, y, loss, weight) -> tuple[Tensor, Tensor]:
     """(B,) and (B, M): dL/dW_l = sum over the samples of delta_l a_{l-1}^T, dL/db_l = sum of delta_l."""
-    p = sweep(net, theta, x, y, loss, bends=False)
-    out = torch.empty_like(theta)
-    for (start, middle, end), a, delta in zip(net.slots, p.a[:-1], p.delta[1:], strict=True):
-        torch.matmul(delta.mT, a, out=out[:, start:middle].unflatten(1, (delta.shape[-1], a.shape[-1])))
+    layers, a, z = net.layers(theta), [x.mT], [x]
+    for (W, b), sigma in zip(layers, net.activations, strict=True):
+        z.append(affine(W, a[-1], b))
+        a.append(activate(sigma, z[-1]))
+    e = loss.gradient(a[-1].mT, y).mT
+    gradient = torch.empty_like(theta)
+    for l, (dW, db) in reversed(list(enumerate(net.layers(gradient), start=1))):
+        delta = net.activations[l - 1].back(z[l], a[l], e)
+        dW.copy_(outer(delta, a[l - 1]))
         if net.bias:
-            out[:, middle:end] = delta.sum(1)
-    return weight * loss.values(p.a[-1], y).sum(-1), out.mul_(weight)
+            db.copy_(delta.sum(-1))
+        if l > 1:
+            e = layers[l - 1][0].mT @ delta
+    return weight * loss.values(a[-1].mT, y).sum(-1), gradient.mul_(weight)
 
 
 def jacobian(net, theta, x) -> Tensor:
     """df/dtheta, shape (B, n, k, M): row c of sample i is the backward sweep that starts from output c."""
-    p = sweep(net, theta, x, x, _Ones(), bends=False)
-    B, n, k = p.a[-1].shape
+    p = sweep(net, theta, x, x, _Ones())
+    B, k, n = p.a[-1].shape
     out = theta.new_empty(B, n, k, net.M)
-    back = torch.diag_embed(p.slope[-1])  # (B, n, k, d_l): d f / d z_l
+    back = torch.diag_embed(p.slope[-1].mT)  # (B, n, k, d_l): d f / d z_l
     for l in range(net.depth, 0, -1):
         start, middle, end = net.slots[l - 1]
-        a = p.a[l - 1].expand(B, n, -1)
-        out[..., start:middle] = (back.unsqueeze(-1) * a[:, :, None, None, :]).flatten(-2)
+        a = p.a[l - 1].mT.expand(B, n, -1)[:, :, None, None, :]
+        out[..., start:middle] = (back.unsqueeze(-1) * a).flatten(-2)
         if net.bias:
             out[..., middle:end] = back
         if l > 1:
-            back = (back @ p.layers[l - 1][0][:, None]) * p.slope[l - 1].unsqueeze(-2)
+            back = (back.flatten(1, 2) @ p.layers[l - 1][0]).view(B, n, k, -1) * p.slope[l - 1].mT.unsqueeze(-2)
     return out
 
 
@@ -98,133 +139,132 @@ def hvp(net: MLP, p: Pass, v: Tensor, y: Tensor, loss: Loss, weight: float, part
     bent = part != "gauss_newton"
     da, dz = [None] * (net.depth + 1), [None] * (net.depth + 1)
     for l, ((W, _), (V, c)) in enumerate(zip(p.layers, tangents, strict=True), start=1):
-        dz[l] = affine(p.a[l - 1], V, c)
+        dz[l] = affine(V, p.a[l - 1].expand(len(v), -1, -1) if l > 1 else p.a[0], c)
         if l > 1:
-            dz[l] += da[l - 1] @ W.mT
+            dz[l] += W @ da[l - 1]
         da[l] = p.slope[l] * dz[l]
     out = torch.empty_like(v)
+    products = net.layers(out)
     if part == "residual":
         de = torch.zeros_like(da[-1])
     else:
-        de = loss.curvature_product(p.a[-1], y, da[-1])
+        de = loss.curvature_product(p.a[-1].mT, y, da[-1].mT).mT
     for l in range(net.depth, 0, -1):
         ddelta = p.slope[l] * de
         if bent:
-            ddelta += p.bend[l] * dz[l] * p.e[l]
-        start, middle, end = net.slots[l - 1]
-        dW = out[:, start:middle].unflatten(1, tangents[l - 1][0].shape[1:])
-        torch.matmul(ddelta.mT, p.a[l - 1], out=dW)
+            ddelta.addcmul_(p.bent[l], dz[l])
+        dW, db = products[l - 1]
+        dW.copy_(outer(ddelta, p.a[l - 1]))
         if bent and l > 1:
-            dW += p.delta[l].mT @ da[l - 1]
+            dW += p.delta[l] @ da[l - 1].mT
         if net.bias:
-            out[:, middle:end] = ddelta.sum(1)
+            db.copy_(ddelta.sum(-1))
         if l > 1:
-            de = ddelta @ p.layers[l - 1][0]
+            de = p.layers[l - 1][0].mT @ ddelta
             if bent:
-                de += p.delta[l] @ tangents[l - 1][0]
+                de += tangents[l - 1][0].mT @ p.delta[l]
     return out.mul_(weight)
 
 
 def hessian(net: MLP, p: Pass, y: Tensor, loss: Loss, weight: float, part: str = "full") -> Tensor:
     """The whole Hessian (B, M, M), or its part H0 or H1, assembled block by block.
 
-    With P_l the Hessian of the loss in z_l, and for l >= m the forward derivatives Z = dz_l/dz_m and A = da_{l-1}/dz_m,
-    the block of (W_l)_{pq} and (W_m)_{rs} is a sum over the samples of
-    (P_l Z)_{pr} (a_{l-1})_q (a_{m-1})_s + (delta_l)_p A_{qr} (a_{m-1})_s; the second term is there for l > m only.
-    A bias is a weight on a constant input 1.
+    Per sample let P_l be the Hessian of the loss in z_l, and for l >= m let Q = P_l dz_l/dz_m and A = da_{l-1}/dz_m.
+    The block of (W_l)_{pq} and (W_m)_{rs} is the sum over the samples of
+    Q_{pr} (a_{l-1})_q (a_{m-1})_s + (delta_l)_p A_{qr} (a_{m-1})_s; the second term is there for l > m only.
+    With S_m = diag(sigma'(z_m)), one layer further down Q becomes Q W_{m+1} S_m, and so does A, which starts as
+    S_{l-1}. From the top, P_l = S_l W_{l+1}^T P_{l+1} W_{l+1} S_l + diag(sigma''(z_l) e_l): what is there already is
+    Q = P_{l+1} W_{l+1} S_l. A bias is a weight on a constant input 1.
     """
-    P = _curvatures(net, p, y, loss, part)
-    B, n = p.delta[-1].shape[:2]
+    bent = part != "gauss_newton"
     a = [_with_one(u, net.bias) for u in p.a[:-1]]  # inputs of each layer
-    H = p.delta[-1].new_zeros(B, net.M, net.M)
-    for m in range(1, net.depth + 1):
-        Z, A = None, None  # dz_l/dz_m and da_{l-1}/dz_m; None stands for the identity and for "not yet"
-        for l in range(m, net.depth + 1):
-            if l > m:
-                A = torch.diag_embed(p.slope[m]) if Z is None else p.slope[l - 1].unsqueeze(-1) * Z
-                Z = p.layers[l - 1][0][:, None] @ A
-            block = _outer_block(P[l] if Z is None else P[l] @ Z, a[l - 1], a[m - 1])
-            if l > m and part != "gauss_newton":
-                block[:, :, : A.shape[2]] += _inner_block(p.delta[l], A, a[m - 1], diagonal=l == m + 1)
-            _store(H, net, block, l, m)
-    return H.mul_(weight)
-
-
-def _curvatures(net, p, y, loss, part) -> list[Tensor]:
-    """P_l, shape (B, n, d_l, d_l): P_K from the loss, then P_l = S W^T P_{l+1} W S + diag(sigma'' e_l), S = sigma'."""
-    P = [None] * (net.depth + 1)
-    inner = None if part == "residual" else loss.curvature(p.a[-1], y)
+    f = p.a[-1].mT
+    inner = loss.curvature(f, y).permute(0, 2, 3, 1) * (weight if part != "residual" else 0.0)
+    H = f.new_empty(len(f), net.M, net.M)
     for l in range(net.depth, 0, -1):
-        s = p.slope[l]
-        P[l] = torch.zeros_like(torch.diag_embed(s)) if inner is None else s.unsqueeze(-1) * inner * s.unsqueeze(-2)
-        if part != "gauss_newton":
-            P[l].diagonal(dim1=-2, dim2=-1).add_(p.bend[l] * p.e[l])
-        W = p.layers[l - 1][0][:, None]
-        inner = W.mT @ P[l] @ W if l > 1 else None
-    return P
+        P = p.slope[l].unsqueeze(2) * inner
+        if l == net.depth:
+            P *= p.slope[l].unsqueeze(1)
+        if bent:
+            P.diagonal(dim1=1, dim2=2).add_(p.bent[l].mT, alpha=weight)
+        _store_own(H, net, l, P, a[l - 1])
+        Q, A = P, None
+        for m in range(l - 1, 0, -1):
+            W, slope = p.layers[m][0], p.slope[m].unsqueeze(1)
+            Q = (W.mT.unsqueeze(1) @ Q).mul_(slope)
+            if m == l - 1:
+                inner = (W.mT @ Q.flatten(2)).view(len(f), -1, *Q.shape[2:])
+            elif m == l - 2:
+                A = p.slope[l - 1].unsqueeze(2) * W.unsqueeze(-1) * slope
+            else:
+                A = (W.mT.unsqueeze(1) @ A).mul_(slope)
+            block = _block(Q, a[l - 1], a[m - 1])
+            if bent:
+                _add_inner(block, weight * p.delta[l], p.slope[m] if A is None else A, a[m - 1])
+            for here, q, s in _places(H, net, l, m):
+                here.copy_(block[:, :, :, q, s].transpose(2, 3))
+            for here, s, q in _places(H, net, m, l):
+                here.copy_(block[:, :, :, q, s].permute(0, 2, 4, 1, 3))
+    return H
 
 
 def _with_one(a, bias):
-    return torch.cat([a, torch.ones_like(a[..., :1])], -1) if bias else a
+    return torch.cat([a, torch.ones_like(a[..., :1, :])], -2) if bias else a
 
 
-def _outer_block(S, left, right) -> Tensor:
-    """sum over i of S_{pr} left_q right_s, shape (B, p, q, r, s): one matrix product with the samples inside."""
-    B, n, dp, dr = S.shape
-    if left is right and dp == dr:  # symmetric in (p, r) and in (q, s): a quarter of the work
-        return _symmetric_block(S, left)
-    pairs = (left.unsqueeze(-1) * right.unsqueeze(-2)).flatten(-2)
-    block = S.flatten(-2).mT @ pairs
-    return block.view(B, dp, dr, left.shape[-1], right.shape[-1]).permute(0, 1, 3, 2, 4).contiguous()
+def _block(Q, left, right) -> Tensor:
+    """sum over i of Q_{pr} left_q right_s, shape (B, p, r, q, s)."""
+    d, e = left.shape[-2], right.shape[-2]
+    q, s = torch.cartesian_prod(torch.arange(d, device=Q.device), torch.arange(e, device=Q.device)).T
+    return _weighted(Q.flatten(1, 2), left, right, q, s).view(*Q.shape[:3], d, e)
 
 
-def _symmetric_block(S, a) -> Tensor:
-    """The block of a layer with itself, from the pairs p <= r and q <= s alone."""
-    B, d, e = S.shape[0], S.shape[-1], a.shape[-1]
-    (p, r), (q, s) = torch.triu_indices(d, d, device=S.device), torch.triu_indices(e, e, device=S.device)
-    St, at = S.flatten(-2).mT, a.mT  # the samples last: picking pairs then copies whole rows
-    half = St[:, p * d + r] @ (at[..., q, :] * at[..., s, :]).mT
-    position = torch.empty(e, e, dtype=torch.long, device=S.device)
-    position[q, s] = position[s, q] = torch.arange(q.numel(), device=S.device)
-    block = S.new_empty(B, d, e, d, e)
-    for row in range(d):  # a row of units at a time keeps the memory at that of the result
-        which = (p == row).nonzero().flatten()
-        rows = half[:, which].index_select(-1, position.flatten()).view(B, d - row, e, e)
-        block[:, row, :, row:] = rows.transpose(1, 2)
-        block[:, row:, :, row] = rows
-    return block
+def _weighted(S, left, right, q, s) -> Tensor:
+    """sum over i of S left_q right_s for the pairs (q, s): S (B, R, n) -> (B, R, pairs), some pairs at a time."""
+    step = max(1, PAIRS // S.shape[-1])
+    return torch.cat([S @ (left.index_select(-2, q[c : c + step]) * right.index_select(-2, s[c : c + step])).mT
+                      for c in range(0, len(q), step)], -1)
 
 
-def _inner_block(delta, A, right, diagonal) -> Tensor:
-    """sum over i of delta_p A_{qr} right_s, shape (B, p, q, r, s)."""
-    B, n, dq, dr = A.shape
-    pairs = (delta.unsqueeze(-1) * right.unsqueeze(-2)).flatten(-2)
-    shape = (B, delta.shape[-1], dq, dr, right.shape[-1])
-    if diagonal:  # A is diagonal one layer up: keep its diagonal alone
-        block = A.new_zeros(shape)
-        thin = (A.diagonal(dim1=-2, dim2=-1).mT @ pairs).view(B, dq, delta.shape[-1], right.shape[-1])
-        block.diagonal(dim1=2, dim2=3).copy_(thin.permute(0, 2, 3, 1))
-        return block
-    return (A.flatten(-2).mT @ pairs).view(B, dq, dr, shape[1], shape[4]).permute(0, 3, 1, 2, 4)
+def _add_inner(block, delta, A, right) -> None:
+    """Add the sum over i of delta_p A_{qr} right_s to a block (B, p, r, q, s); A (B, q, n) stands for a diagonal A."""
+    pairs = (delta.unsqueeze(2) * right.unsqueeze(-3)).flatten(1, 2)
+    shape = len(delta), delta.shape[1], right.shape[-2]
+    block = block[:, :, :, : A.shape[1]]
+    if A.dim() == 3:
+        block.diagonal(dim1=2, dim2=3).add_((pairs @ A.mT).view(*shape, -1))
+    else:
+        block += (A.flatten(1, 2) @ pairs.mT).view(*A.shape[:3], *shape[1:]).permute(0, 3, 2, 1, 4)
 
 
-def _store(H, net, block, l, m) -> None:
-    """Write the block of layers l >= m into H and its transpose above the diagonal; the last index q is the bias."""
-    B, dl, el, dm, em = block.shape
-    rows, cols = _pieces(net, l, dl, el), _pieces(net, m, dm, em)
-    for i, (r, q) in enumerate(rows):
-        for j, (c, s) in enumerate(cols):
-            piece = block[:, :, q, :, s].reshape(B, r.stop - r.start, c.stop - c.start)
-            H[:, r, c] = piece
-            if l > m:
-                H[:, c, r] = piece.mT
+def _store_own(H, net, l, P, a) -> None:
+    """The block of a layer with itself, P_{pr} a_q a_s, into H, from the pairs p <= r and q <= s alone."""
+    d, e = P.shape[1], a.shape[-2]
+    (p, r), (q, s) = torch.triu_indices(d, d, device=P.device), torch.triu_indices(e, e, device=P.device)
+    half = _weighted(P[:, p, r], a, a, q, s)
+    position = torch.empty(e, e, dtype=torch.long, device=P.device)
+    position[q, s] = position[s, q] = torch.arange(len(q), device=P.device)
+    places, start = _places(H, net, l, l), 0
+    for unit in range(d):
+        rows = half[:, start : start + d - unit].index_select(-1, position.flatten()).view(len(H), d - unit, e, e)
+        start += d - unit
+        for here, q, s in places:
+            here[:, unit, :, unit:] = rows[:, :, q, s].transpose(1, 2)
+            here[:, unit:, :, unit] = rows[:, :, q, s]
 
 
-def _pieces(net, l, d, e):
-    """(slice of the flat vector, slice of the input axis) of the weights, and of the bias where there is one."""
+def _places(H, net, l, m) -> list[tuple[Tensor, slice, slice]]:
+    """The block of layers l and m as views (B, p, q, r, s) of H: weights and biases, with their slices of q and s."""
+    return [(H[:, rows, columns].unflatten(2, (net.widths[m], -1)).unflatten(1, (net.widths[l], -1)), q, s)
+            for rows, q in _pieces(net, l) for columns, s in _pieces(net, m)]
+
+
+def _pieces(net, l):
+    """(slice of the flat vector, slice of the inputs) of a layer's weights, and of its bias where there is one."""
     start, middle, end = net.slots[l - 1]
-    weights = (slice(start, middle), slice(0, net.widths[l - 1]))
-    return [weights, (slice(middle, end), slice(net.widths[l - 1], e))] if net.bias else [weights]
+    d = net.widths[l - 1]
+    weights = (slice(start, middle), slice(0, d))
+    return [weights, (slice(middle, end), slice(d, d + 1))] if net.bias else [weights]
 
 
 class Layerwise:
@@ -244,20 +284,22 @@ class Layerwise:
         return 8 * units * {"value": 2, "gradient": 6, "hvp": 12}[work]
 
     def outputs(self, theta, x):
-        return self.net(theta, x)
+        return forward(self.net, theta, x).mT
 
     def value(self, theta, x, y, loss, weight):
         return value(self.net, theta, x, y, loss, weight)
 
     def in_span(self, frame, x, y, loss, weight):
         """A function of c (G, 1 + P): the losses at theta = c frame, where the first layer is affine in c."""
-        first = affine(x, *self.net.layers(frame)[0]).flatten(1)
+        W, b = self.net.layers(frame)[0]
+        first = affine(W, x.mT, b).flatten(1)
+        sigmas = self.net.activations
 
         def value(c):
-            a = self.net.activations[0].value((c @ first).view(len(c), x.shape[0], -1))
-            for (W, b), sigma in list(zip(self.net.layers(c @ frame), self.net.activations, strict=True))[1:]:
-                a = sigma.value(affine(a, W, b))
-            return weight * loss.values(a, y).sum(-1)
+            a = activate(sigmas[0], (c @ first).view(len(c), -1, len(x)))
+            for (W, b), sigma in list(zip(self.net.layers(c @ frame), sigmas, strict=True))[1:]:
+                a = activate(sigma, affine(W, a, b))
+            return weight * loss.values(a.mT, y).sum(-1)
 
         return value
 

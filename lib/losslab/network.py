@@ -23,6 +23,12 @@ class Activation:
     slope: Callable[[Tensor, Tensor], Tensor]
     bend: Callable[[Tensor, Tensor, Tensor], Tensor]
 
+    def back(self, z: Tensor, a: Tensor, e: Tensor) -> Tensor:
+        """sigma'(z) e, the step backwards through the activation."""
+        if self.value is torch.tanh:
+            return torch.ops.aten.tanh_backward(e, a)  # e (1 - a^2) in one sweep over the memory instead of three
+        return e if self.name == "identity" else self.slope(z, a) * e
+
 
 def _of_callable(function) -> Activation:
     """An activation from any smooth elementwise function; the derivatives are exact, by forward-mode."""
