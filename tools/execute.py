@@ -101,6 +101,7 @@ def execute(path, notebook=None):
         timeout=CELL_TIMEOUT,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,  # printed text in one piece: the page would break lines where two pieces meet
         extra_arguments=["--log-level=ERROR"],  # else each kernel warns that it talks over the loopback interface
         on_cell_execute=begin,
         on_cell_executed=measure,
