@@ -165,7 +165,7 @@ def test_the_box_of_a_legend_has_the_colour_of_the_page():
     ax.plot([0, 1], [0, 1], label="loss")
     ax.legend()
     markup = figures.svg(figure, ALT)
-    assert "fill:var(--pst-color-background" in markup and "#ffff" not in markup
+    assert "fill:var(--losslab-page" in markup and "#ffff" not in markup
 
 
 def test_ids_are_unique_and_every_reference_resolves():
@@ -283,6 +283,13 @@ def test_bad_arguments():
         figures.svg(3, ALT)
     with pytest.raises(ValueError, match="caption: got ''"):
         figures.show(parabola()[0], ALT, caption="")
+
+
+def test_a_title_is_no_larger_than_a_label():
+    ax = figures.new()[1]
+    ax.set(title="a saddle")
+    assert ax.title.get_fontsize() == ax.xaxis.label.get_fontsize() == 10
+    assert ax.set_title("a saddle", fontsize=14).get_fontsize() == 14
 
 
 def test_new_makes_what_is_asked_for():

@@ -22,7 +22,10 @@ def numbers(value):
 
 
 class TensorAxes(Axes):
-    """Axes whose drawing methods also take tensors on a GPU and tensors with a gradient."""
+    """Axes whose drawing methods take tensors as well, on a GPU or with a gradient. A title is as large as a label."""
+
+    def set_title(self, label, **kwargs):
+        return super().set_title(label, **{"fontsize": 10} | kwargs)
 
 
 def _taking_tensors(method):

@@ -32,8 +32,8 @@ MEANINGS = {
     "saddle": ("#d4792b", (0, (5, 1.5)), 1.8, "X"),
     "minimum": ("#33a369", (0, (9, 2)), 1.8, "o"),
     "barrier": ("#b62a99", (0, (3, 1, 1, 1)), 1.8, "^"),
-    "theory": ("#ad78df", "-", 1.8, "s"),
-    "measured": ("#925c2b", (0, (2.5, 1)), 1.8, "P"),
+    "theory": ("#ad78df", "-", 1.8, "P"),
+    "measured": ("#925c2b", (0, (2.5, 1)), 1.8, "s"),
     "muted": ("#696969", (0, (1, 1.5)), 1.5, "v"),
 }
 COLORS = {meaning: row[0] for meaning, row in MEANINGS.items()}

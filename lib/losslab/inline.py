@@ -21,19 +21,19 @@ from matplotlib.ticker import Formatter, LogFormatter
 INK = "#000000"  # drawn as `currentColor`
 PAGE = "#fffffe"  # drawn as the background of the page
 PAPER, DARK = "#ffffff", "#111111"  # these stay as they are: a white label and the text on it
-HOSTS = ("--pst-color-background", "--jp-layout-color0", "--vscode-editor-background", "--colab-primary-surface-color")
-GROUND = "".join(f"var({name}," for name in HOSTS) + "{}" + ")" * len(HOSTS)  # the background, by its name in each host
 TEXT_SHARE = 55  # per cent of a data colour in text; the rest is ink: a contrast of 4.5:1 on light and on dark pages
 FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,Helvetica,Arial,'Liberation Sans',sans-serif"
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 ET.register_namespace("", SVG[1:-1])
 
+HOSTS = ("--pst-color-background", "--jp-layout-color0", "--vscode-editor-background", "--colab-primary-surface-color")
 CSS = f"""<style>
 :where(.losslab-figure,.losslab-slider){{margin:1em 0}}
 :where(.losslab-figure,.losslab-slider) :where(figcaption){{font-size:.92em;margin:.4em 0 0;text-align:left}}
+.losslab-figure,.losslab-slider{{--losslab-page:{",".join(f"var({name}" for name in HOSTS) + ")" * len(HOSTS)}}}
 :is(.losslab-figure,.losslab-slider) text:not([style*="{DARK}"])
-{{paint-order:stroke;stroke:{GROUND.format("transparent")};stroke-width:2.5px}}
-@media print{{.losslab-figure,.losslab-slider{{color:#000}}}}
+{{paint-order:stroke;stroke:var(--losslab-page,transparent);stroke-width:2.5px}}
+@media print{{.losslab-figure,.losslab-slider{{color:#000;--losslab-page:#fff}}}}
 </style>"""  # text that crosses a line stays readable; :where() lets every other rule win, the book's among them
 
 
@@ -84,9 +84,11 @@ def svg(figure, alt):
     root = ET.fromstring(file.getvalue())
     _compact(root, formulas)
     width, height = (round(float(root.get(k)[:-2]), 2) for k in ("width", "height"))
-    body = "".join(ET.tostring(child, encoding="unicode") for child in root).replace(f' xmlns="{SVG[1:-1]}"', "")
-    prefix = "f" + hashlib.sha256(body.encode()).hexdigest()[:8] + "-"
-    body = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}", body)
+    body = "".join(ET.tostring(child, encoding="unicode") for child in root)
+    body = body.replace(f' xmlns="{SVG[1:-1]}"', "").replace(" />", "/>")
+    prefix = "f" + hashlib.sha256(body.encode()).hexdigest()[:8]
+    for number, name in enumerate(re.findall(r' id="([^"]+)"', body)):
+        body = re.sub(rf'(id="|href="#|url\(#){name}\b', rf"\g<1>{prefix}-{number}", body)
     style = f"width:100%;max-width:{round(width * 1.6)}px;height:auto;display:block;margin:auto;overflow:visible"
     return (f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{html.escape(alt)}" style="{style}" '
             f'font-family="{FONTS}" fill="currentColor" stroke-linejoin="round">{body}</svg>')
@@ -148,7 +150,7 @@ def _restyle(style, is_text):
     if is_text:
         mixed = rf"fill: color-mix(in srgb,\1 {TEXT_SHARE}%,currentColor)"
         style = re.sub(rf"fill: (?!{INK}|{PAPER}|{DARK})(#\w{{6}})", mixed, style)
-    style = style.replace(INK, "currentColor").replace(PAGE, GROUND.format("Canvas"))
+    style = style.replace(INK, "currentColor").replace(PAGE, "var(--losslab-page,Canvas)")
     return re.sub(r"([:;]) ", r"\1", style).strip("; ")
 
 
