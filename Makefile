@@ -34,7 +34,6 @@ book: $(STAMP)  ## Execute the notebooks and build the site into _build/html
 
 # One pytest run for everything, so that its last line is the whole result. "loadscope" keeps a notebook's cells together.
 test: book  ## Build the book, then check everything
-	@$(BIN)/ruff check .
 	@$(BIN)/python -m pytest -q -ra --doctest-modules --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	    -p no:benchmark -n $$($(BIN)/python -c 'from tools.execute import cores; print(min(8, cores()))') --dist loadscope \
 	    lib tests $$($(BIN)/python tools/notebooks.py --list)
