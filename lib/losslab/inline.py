@@ -33,7 +33,8 @@ CSS = f"""<style>
 .losslab-figure,.losslab-slider{{--losslab-page:{",".join(f"var({name}" for name in HOSTS) + ")" * len(HOSTS)}}}
 :is(.losslab-figure,.losslab-slider) text:not([style*="{DARK}"])
 {{paint-order:stroke;stroke:var(--losslab-page,transparent);stroke-width:2.5px}}
-@media print{{.losslab-figure,.losslab-slider{{color:#000;--losslab-page:#fff}}}}
+@media print{{.losslab-figure,.losslab-slider{{--losslab-page:#fff;background:#fff}}
+:is(.losslab-figure,.losslab-slider),:is(.losslab-figure,.losslab-slider) figcaption{{color:#000!important}}}}
 </style>"""  # text that crosses a line stays readable; :where() lets every other rule win, the book's among them
 
 
