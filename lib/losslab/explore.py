@@ -146,7 +146,7 @@ def _markup(pictures, readouts, label, start, caption):
         f'<figure class="losslab-slider">{CSS}{STYLE}{frames}'
         f'<div class="controls" hidden><label for="{name}">{html.escape(label)}'
         f'<input type="range" id="{name}" min="0" max="{len(pictures) - 1}" step="1" value="{start}" '
-        f'aria-valuetext="{line}"></label><div class="readout"><output aria-live="polite">{line}</output>'
+        f'aria-valuetext="{line}"></label><div class="readout"><output aria-live="off">{line}</output>'
         f'<span class="room" aria-hidden="true">{html.escape(max(readouts, key=len))}</span></div></div>'
         f'<p class="start-readout">{line}</p>'
         f'<noscript><style>.losslab-slider .start-readout{{display:block}}</style>'
