@@ -44,7 +44,9 @@ def outer(delta: Tensor, a: Tensor) -> Tensor:
     """delta a^T, summed over the samples: (B, e, n) with (B, d, n) or (d, n) -> (B, e, d)."""
     if a.dim() == 3:
         return delta @ a.mT
-    return (a @ delta.flatten(0, 1).mT).mT.unflatten(0, delta.shape[:2])
+    flat = delta.flatten(0, 1)
+    product = flat @ a.mT if len(flat) <= len(a) else (a @ flat.mT).mT  # faster with the shorter side first
+    return product.unflatten(0, delta.shape[:2])
 
 
 def activate(sigma: Activation, z: Tensor) -> Tensor:

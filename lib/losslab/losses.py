@@ -77,17 +77,21 @@ class CrossEntropy(Loss):
         picked = f.gather(-1, y.expand(f.shape[:-1]).unsqueeze(-1)).squeeze(-1)
         return torch.logsumexp(f, -1) - picked
 
+    @staticmethod
+    def _softmax(f):
+        return (f - torch.logsumexp(f, -1, keepdim=True)).exp_()  # unlike torch.softmax it keeps the memory layout of f
+
     def gradient(self, f, y):
-        p = torch.softmax(f, -1)
+        p = self._softmax(f)
         index = y.expand(f.shape[:-1]).unsqueeze(-1)
-        return p.scatter_add(-1, index, -torch.ones_like(index, dtype=p.dtype))
+        return p.scatter_add_(-1, index, -torch.ones_like(index, dtype=p.dtype))
 
     def curvature(self, f, y):
-        p = torch.softmax(f, -1)
+        p = self._softmax(f)
         return torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
 
     def curvature_product(self, f, y, v):
-        p = torch.softmax(f, -1)
+        p = self._softmax(f)
         return p * (v - (p * v).sum(-1, keepdim=True))
 
 

@@ -47,7 +47,7 @@ def top_eigenvalues(landscape: Landscape, theta, k: int = 10, tol: float = 1e-5,
         raise ValueError(f"k is {k}; expected 1 to M = {landscape.M}")
     operator = landscape.operator(theta)
     limit = min(max_products, landscape.M)
-    basis = torch.zeros(limit + 1, landscape.M, dtype=torch.float64)
+    basis = torch.empty(limit + 1, landscape.M, dtype=torch.float64)
     diagonal, beside = [], []
     basis[0] = torch.nn.functional.normalize(backend.normal(landscape.M, seed=seed).cpu(), dim=0)
     for j in range(limit):
@@ -59,7 +59,7 @@ def top_eigenvalues(landscape: Landscape, theta, k: int = 10, tol: float = 1e-5,
         finished = j + 1 == limit or beside[-1] <= 1e-14 * max(map(abs, diagonal))
         if not finished:
             basis[j + 1] = w / beside[-1]
-        if j + 1 >= k and (finished or (j + 1 - k) % 4 == 0):
+        if j + 1 >= k and (finished or (j + 1 - k) % 2 == 0):
             values, S = torch.linalg.eigh(torch.diag(torch.tensor(diagonal, dtype=torch.float64))
                                           + torch.diag(torch.tensor(beside[:-1], dtype=torch.float64), 1)
                                           + torch.diag(torch.tensor(beside[:-1], dtype=torch.float64), -1))
