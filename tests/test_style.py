@@ -1,4 +1,4 @@
-"""The code's style: ruff, with the rules of pyproject.toml, over the library, the tools, the tests and the notebooks."""
+"""The code's style: ruff, with the rules of pyproject.toml, over library, tools, tests and notebooks."""
 
 import subprocess
 import sys
