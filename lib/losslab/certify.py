@@ -63,8 +63,8 @@ def _number(value) -> str:
 def critical_point(landscape: Landscape, theta, tol: float = 1e-12) -> Certificate:
     """|gradient| <= tol at theta (M,), or at every one of a batch (B, M).
 
-    1e-12 is about 10^4 roundings of a loss of order 1: what a polished point reaches. It shows that the gradient is small
-    there, as it is in a saturated tail too; that a critical point is near needs a non-degenerate Hessian as well.
+    1e-12 is about 10^4 roundings of a loss of order 1: what a polished point reaches. It shows that the gradient is
+    small there, as it is in a saturated tail too; that a critical point is near needs a non-degenerate Hessian as well.
     """
     norm = landscape.gradient(theta).norm(dim=-1)
     largest = float(norm.max())

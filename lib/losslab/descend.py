@@ -88,8 +88,8 @@ def levenberg_marquardt(landscape: Landscape, theta, tol: float = 1e-8, max_step
 
     J is the Jacobian of the outputs, r = f - y. With fewer samples x outputs than parameters the smaller system
     (J J^T + lambda I) u = -r, delta = J^T u is solved instead; the step is the same. lambda falls by 10 after
-    a step that lowers the loss and grows by 10 after one that does not (Marquardt 1963). Converges fast where the residual is small; where
-    it is not, finish with `polish`.
+    a step that lowers the loss and grows by 10 after one that does not (Marquardt 1963). Converges fast where the
+    residual is small; where it is not, finish with `polish`.
 
     Raises TypeError when the loss is not the square loss.
     """
@@ -120,10 +120,10 @@ def levenberg_marquardt(landscape: Landscape, theta, tol: float = 1e-8, max_step
 def polish(landscape: Landscape, theta, tol: float = 1e-12, max_steps: int = 200, method: str = "newton") -> Descent:
     """The last metres from a trained point to a critical point, many at once: |gradient| <= tol.
 
-    method="newton": damped Newton, (H + lambda I) delta = -g, with lambda large enough for a positive definite matrix; a
-    step must not raise the loss, so it ends in a minimum (or a degenerate point). method="gradient_norm": Levenberg-Marquardt on |g|^2,
-    (H^2 + lambda I) delta = -H g; a step must lower |g|, so it finds critical points of any index, and can stall where
-    H g = 0 with g not 0. `converged` says which members arrived; the others are returned where they stopped.
+    method="newton": damped Newton, (H + lambda I) delta = -g, with lambda large enough for a positive definite matrix;
+    a step must not raise the loss, so it ends in a minimum (or a degenerate point). method="gradient_norm":
+    Levenberg-Marquardt on |g|^2, (H^2 + lambda I) delta = -H g; a step must lower |g|, so it finds critical points of
+    any index, and can stall where H g = 0 with g not 0. `converged` says which members arrived; the others are returned where they stopped.
 
     >>> saddle = Landscape.of_function(lambda t: t[0] ** 2 - t[1] ** 2 + t[0] ** 4, M=2)
     >>> bool(polish(saddle, [0.3, 0.2], method="gradient_norm").converged)

@@ -66,8 +66,9 @@ def single_minimum(x: Tensor, y: Tensor) -> Tensor:
 class Wells:
     """All local minima of a one-dimensional neuron loss, and the maxima that part them, from left to right.
 
-    The four tensors lie on the CPU. `complete` says that there are no others on the whole line: every cell of `reach` was shown to hold no critical
-    point or exactly one, and beyond `reach` the loss only grows. When it is False, `note` says what is missing.
+    The four tensors lie on the CPU. `complete` says that there are no others on the whole line: every cell of `reach`
+    was shown to hold no critical point or exactly one, and beyond `reach` the loss only grows. When it is False, `note`
+    says what is missing.
     """
 
     minima: Tensor
