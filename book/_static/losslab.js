@@ -5,8 +5,15 @@ if (location.protocol === "file:") {
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
 
-// 2. What is folded on the screen is unfolded on paper, and folded again afterwards.
+// 2. Paper is white, and what is folded on the screen is unfolded on it. Afterwards everything is as it was.
 matchMedia("print").addEventListener("change", (print) => {
+  const page = document.documentElement.dataset;
+  if (print.matches) {
+    page.themeOnScreen = page.theme;
+    page.theme = "light";
+  } else {
+    page.theme = page.themeOnScreen;
+  }
   for (const fold of document.querySelectorAll("main details")) {
     if (print.matches) {
       fold.dataset.wasOpen = fold.open;

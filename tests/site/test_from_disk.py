@@ -85,10 +85,13 @@ def test_without_javascript_the_first_frame_is_there(browser, disk, lesson):
 
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_on_paper_everything_is_open_and_the_first_frame_shows(browser, disk, lesson):
-    with reading(browser, disk, lesson, viewport={"width": 720, "height": 1000}) as page:
+    with reading(browser, disk, lesson, viewport={"width": 720, "height": 1000}, color_scheme="dark") as page:
+        theme = page.locator("html")
+        expect(theme).to_have_attribute("data-theme", "dark")
         for slider in page.locator(SLIDER).all():
             slider.locator("input").press("End")
         page.emulate_media(media="print")
+        expect(theme, f"{lesson}: dark paper").to_have_attribute("data-theme", "light")
         for slider in page.locator(SLIDER).all():
             frames = slider.locator(".frame:visible").count()
             assert frames == 1, f"{lesson}: {frames} frames on paper"
@@ -104,4 +107,5 @@ def test_on_paper_everything_is_open_and_the_first_frame_shows(browser, disk, le
         over = overhang(page)
         assert over <= 0, f"{lesson}: {over} px wider than the paper"
         page.emulate_media(media="screen")
+        expect(theme, f"{lesson}: not dark any more").to_have_attribute("data-theme", "dark")
         expect(page.locator("main details[open]"), f"{lesson}: left unfolded after printing").to_have_count(0)
