@@ -123,7 +123,8 @@ def polish(landscape: Landscape, theta, tol: float = 1e-12, max_steps: int = 200
     method="newton": damped Newton, (H + lambda I) delta = -g, with lambda large enough for a positive definite matrix;
     a step must not raise the loss, so it ends in a minimum (or a degenerate point). method="gradient_norm":
     Levenberg-Marquardt on |g|^2, (H^2 + lambda I) delta = -H g; a step must lower |g|, so it finds critical points of
-    any index, and can stall where H g = 0 with g not 0. `converged` says which members arrived; the others are returned where they stopped.
+    any index, and can stall where H g = 0 with g not 0. `converged` says which members arrived; the others are returned
+    where they stopped.
 
     >>> saddle = Landscape.of_function(lambda t: t[0] ** 2 - t[1] ** 2 + t[0] ** 4, M=2)
     >>> bool(polish(saddle, [0.3, 0.2], method="gradient_norm").converged)
