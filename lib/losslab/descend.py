@@ -87,44 +87,46 @@ def levenberg_marquardt(landscape: Landscape, theta, tol: float = 1e-8, max_step
     """Least squares, many at once: (J^T J + lambda I) delta = -J^T r until |gradient| <= tol.
 
     J is the Jacobian of the outputs, r = f - y. With fewer samples x outputs than parameters the smaller system
-    (J J^T + lambda I) u = -r, delta = J^T u is solved instead; the step is the same. lambda falls by 10 after
-    a step that lowers the loss and grows by 10 after one that does not (Marquardt 1963). Converges fast where the
-    residual is small; where it is not, finish with `polish`.
+    (J J^T + lambda I) u = -r, delta = J^T u is solved instead; the step is the same. lambda falls where |r|^2 falls as
+    the linear model of r predicts, and grows where it does not (Marquardt 1963, Fletcher 1971). Converges fast where
+    the residual is small; where it is not, finish with `polish`.
 
     Raises TypeError when the loss is not the square loss.
     """
     if not isinstance(landscape.loss, Square):
         raise TypeError(f"landscape has the loss {type(landscape.loss).__name__}; expected the square loss")
     flat_y = landscape.y.reshape(-1)
+    wide = landscape.n * landscape.k < landscape.M
 
     def look(theta):
-        J, r = landscape.jacobian(theta), landscape.outputs(theta).flatten(1) - flat_y
-        wide = J.shape[1] < J.shape[2]
+        r = landscape.outputs(theta).flatten(1) - flat_y
+        return {"r": r, "measure": r.square().sum(1)}
+
+    def model(theta, state):
+        J = landscape.jacobian(theta)
         gram = J @ J.mT if wide else J.mT @ J
-        return {"J": J, "r": r, "gram": gram, "measure": r.square().sum(1), "g": (r.unsqueeze(1) @ J).squeeze(1)}
+        return {"J": J, "gram": gram, "scale": _mean_diagonal(gram), "right": (state["r"].unsqueeze(1) @ J).squeeze(1)}
 
     def solve(state, damping):
-        wide = state["J"].shape[1] < state["J"].shape[2]
-        right = state["r"] if wide else state["g"]
-        factor, failed = _cholesky(state["gram"], damping)
-        u = torch.cholesky_solve(right.unsqueeze(-1), factor)
-        return -(state["J"].mT @ u if wide else u).squeeze(-1), failed
+        u, failed = _cholesky_solve(state["gram"], damping, state["r" if wide else "right"])
+        return (state["J"].mT @ u.unsqueeze(-1)).squeeze(-1) if wide else u, failed
 
     def norm(state):
         scale = 2 * landscape.weight * (1 / landscape.k if landscape.loss.per_output else 1)
-        return scale * state["g"].norm(dim=1)
+        return scale * state["right"].norm(dim=1)
 
-    return _damped(landscape, theta, tol, max_steps, look, solve, norm, scale=lambda s: _mean_diagonal(s["gram"]))
+    return _damped(landscape, theta, tol, max_steps, look, model, solve, norm)
 
 
 def polish(landscape: Landscape, theta, tol: float = 1e-12, max_steps: int = 200, method: str = "newton") -> Descent:
     """The last metres from a trained point to a critical point, many at once: |gradient| <= tol.
 
     method="newton": damped Newton, (H + lambda I) delta = -g, with lambda large enough for a positive definite matrix;
-    a step must not raise the loss, so it ends in a minimum (or a degenerate point). method="gradient_norm":
-    Levenberg-Marquardt on |g|^2, (H^2 + lambda I) delta = -H g; a step must lower |g|, so it finds critical points of
-    any index, and can stall where H g = 0 with g not 0. `converged` says which members arrived; the others are returned
-    where they stopped.
+    a step must not raise the loss, so it ends in a minimum, or on the way to one at infinity: a small gradient far out
+    is no minimum. method="gradient_norm": Levenberg-Marquardt on |g|^2, (H^2 + lambda I) delta = -H g, by the
+    eigenvalues of H, so that H is not squared; a step must lower |g|, so it finds critical points of any index, and
+    can stall where H g = 0 with g not 0. `converged` says which members arrived; the others are returned where they
+    stopped.
 
     >>> saddle = Landscape.of_function(lambda t: t[0] ** 2 - t[1] ** 2 + t[0] ** 4, M=2)
     >>> bool(polish(saddle, [0.3, 0.2], method="gradient_norm").converged)
@@ -136,37 +138,50 @@ def polish(landscape: Landscape, theta, tol: float = 1e-12, max_steps: int = 200
 
     def look(theta):
         value, g = landscape.value_and_gradient(theta)
+        return {"g": g, "measure": g.square().sum(1) if square else 2 * value}
+
+    def model(theta, state):
         H = landscape.hessian(theta)
-        matrix = H @ H if square else H
-        right = (H @ g.unsqueeze(-1)).squeeze(-1) if square else g
-        return {"matrix": matrix, "right": right, "g": g, "measure": g.square().sum(1) if square else value}
+        if not square:
+            return {"H": H, "scale": _mean_diagonal(H), "right": state["g"]}
+        e, V = torch.linalg.eigh(H)
+        c = (V.mT @ state["g"].unsqueeze(-1)).squeeze(-1) * e  # H g in the basis of the eigenvectors
+        return {"e": e, "V": V, "c": c, "scale": e.square().mean(1).clamp_min(1e-12), "right": _times(V, c)}
 
     def solve(state, damping):
-        factor, failed = _cholesky(state["matrix"], damping)
-        return -torch.cholesky_solve(state["right"].unsqueeze(-1), factor).squeeze(-1), failed
+        if not square:
+            return _cholesky_solve(state["H"], damping, state["g"])
+        return -_times(state["V"], state["c"] / (state["e"].square() + damping[:, None])), damping < 0
 
-    return _damped(landscape, theta, tol, max_steps, look, solve, norm=lambda s: s["g"].norm(dim=1),
-                   scale=lambda s: _mean_diagonal(s["matrix"]), slack=0.0 if square else 1e-13)
+    return _damped(landscape, theta, tol, max_steps, look, model, solve, norm=lambda s: s["g"].norm(dim=1),
+                   slack=0.0 if square else 1e-13)
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
 
 
 def _mean_diagonal(matrix: Tensor) -> Tensor:
     return matrix.diagonal(dim1=1, dim2=2).abs().mean(1).clamp_min(1e-12)
 
 
-def _cholesky(matrix: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
-    """Cholesky factors of matrix + damping I, and which members are not positive definite (their factor is I)."""
+def _cholesky_solve(matrix: Tensor, damping: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """-(matrix + damping I)^-1 right, and which members are not positive definite: their answer is 0."""
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     factor, info = torch.linalg.cholesky_ex(matrix + damping[:, None, None] * eye)
     failed = info > 0
-    return torch.where(failed[:, None, None], eye, factor), failed
+    factor = torch.where(failed[:, None, None], eye, factor)
+    answer = -torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
+    return answer.masked_fill(failed[:, None], 0.0), failed
 
 
-def _damped(landscape, theta, tol, max_steps, look, solve, norm, scale, slack: float = 0.0) -> Descent:
+def _damped(landscape, theta, tol, max_steps, look, model, solve, norm, slack: float = 0.0) -> Descent:
     """Damped second-order steps, each member with a damping of its own; members that have arrived rest.
 
-    `look(theta)` gives the state of the members, with state["measure"] (B,) to be lowered; `solve(state, damping)`
-    gives steps and a mask of failures; `norm(state)` is |gradient|. Close to the end the measure can fall by less than
-    rounding: within the relative `slack` a step that lowers |gradient| counts as well.
+    `look(theta)` measures: state["measure"] (B,) is to be lowered. Only where a step is taken, `model(theta, state)`
+    adds a quadratic model of the measure, half its gradient in state["right"]; `solve(state, damping)` gives steps and
+    a mask of failures; `norm(state)` is |gradient|. Where the measure changes by less than rounding, the relative
+    `slack`, a step counts that lowers |gradient|.
     """
     theta, one = landscape._batch(theta)
     theta = theta.clone()
@@ -174,14 +189,15 @@ def _damped(landscape, theta, tol, max_steps, look, solve, norm, scale, slack: f
     made = 0
     for start in range(0, theta.shape[0], block):
         rows = slice(start, start + block)
-        theta[rows], steps = _damped_block(theta[rows], tol, max_steps, look, solve, norm, scale, slack)
+        theta[rows], steps = _damped_block(theta[rows], tol, max_steps, look, model, solve, norm, slack)
         made = max(made, steps)
     return _descent(landscape, theta, one, tol, made)
 
 
-def _damped_block(theta, tol, max_steps, look, solve, norm, scale, slack):
+def _damped_block(theta, tol, max_steps, look, model, solve, norm, slack):
     active = torch.arange(theta.shape[0], device=theta.device)
     state = look(theta)
+    state |= model(theta, state)
     damping = 1e-3 * torch.ones(theta.shape[0], dtype=theta.dtype, device=theta.device)
     steps = 0
     while steps < max_steps:
@@ -192,16 +208,28 @@ def _damped_block(theta, tol, max_steps, look, solve, norm, scale, slack):
         if not active.numel():
             break
         steps += 1
-        delta, failed = solve(state, damping * scale(state))
+        weight = damping * state["scale"]
+        delta, failed = solve(state, weight)
+        # The fall that the model predicts: -2 right.delta - delta^T A delta, where (A + weight I) delta = -right.
+        linear, quadratic = -(state["right"] * delta).sum(1), weight * delta.square().sum(1)
         # No step longer than ten times theta itself: far out the loss may leave the finite numbers.
         longest = 10 * (1 + theta[active].norm(dim=1))
-        delta *= (longest / delta.norm(dim=1).clamp_min(1e-300)).clamp_max(1)[:, None]
-        candidate = theta[active] + delta
+        cut = (longest / delta.norm(dim=1).clamp_min(1e-300)).clamp_max(1)
+        predicted = (2 * cut - cut**2) * linear + cut**2 * quadratic
+        candidate = theta[active] + cut[:, None] * delta
         new = look(candidate)
-        level = new["measure"] <= state["measure"] + slack * state["measure"].abs()
-        better = ((new["measure"] < state["measure"]) | (level & (norm(new) < norm(state)))) & ~failed
-        theta[active[better]] = candidate[better]
-        for key, value in state.items():
-            value[better] = new[key][better]
-        damping = torch.where(better, (damping / 10).clamp_min(1e-18), damping * 10)
+        fall = state["measure"] - new["measure"]
+        better, good = fall > 0, fall > 0.75 * predicted
+        if slack:
+            rounding = fall.abs() <= slack * state["measure"].abs()
+            lower = new["g"].norm(dim=1) < state["g"].norm(dim=1)
+            better, good = torch.where(rounding, lower, better), torch.where(rounding, lower, good)
+        better &= ~failed
+        keep = better & (fall > 0.25 * predicted)
+        damping = torch.where(better & good, damping / 10, torch.where(keep, damping, damping * 4)).clamp_min(1e-18)
+        if bool(better.any()):
+            theta[active[better]] = candidate[better]
+            taken = {key: value[better] for key, value in new.items()}
+            for key, value in (taken | model(candidate[better], taken)).items():
+                state[key][better] = value
     return theta, steps
