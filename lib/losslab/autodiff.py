@@ -98,10 +98,14 @@ class Autodiff:
         return weight * back(loss.curvature_product(f, y, df))[0]
 
     def hessian(self, theta, x, y, loss, weight, part):
-        eye = torch.eye(self.M, dtype=theta.dtype, device=theta.device)
-        rows = [torch.cat([self.hvp(t[None], u, x, y, loss, weight, part) for u in eye.split(VECTORS)]) for t in theta]
-        H = torch.stack(rows)
-        return (H + H.mT) / 2  # the two halves differ by rounding only
+        H = theta.new_empty(theta.shape[0], self.M, self.M)
+        for t, rows in zip(theta, H, strict=True):
+            for start in range(0, self.M, VECTORS):
+                some = rows[start : start + VECTORS]
+                units = torch.zeros_like(some)
+                units.diagonal(start).fill_(1.0)
+                some.copy_(self.hvp(t[None], units, x, y, loss, weight, part))
+        return H.add_(H.mT.clone()).div_(2)  # the two halves differ by rounding only
 
 
 def _kept_graph(function, theta: Tensor, v: Tensor) -> Tensor:

@@ -281,8 +281,7 @@ class Layerwise:
         if work == "jacobian":
             return 8 * 3 * self.net.widths[-1] * self.M
         if work == "hessian":
-            widths = [w + 1 for w in self.net.widths]
-            return 8 * 4 * sum(u * v for i, u in enumerate(widths) for v in widths[: i + 1])
+            return 8 * (7 * max(self.net.widths[1:]) ** 2 + 6 * units)  # P, its half, Q and A old and new, the next P
         return 8 * units * {"value": 2, "gradient": 6, "hvp": 12}[work]
 
     def outputs(self, theta, x):
