@@ -34,7 +34,8 @@ def gradient_descent(landscape: Landscape, theta, steps: int, step: float, every
     >>> gradient_descent(bowl, [[1.0, 0.0], [0.0, 2.0]], steps=100, step=0.1).value.max() < 1e-12
     tensor(True)
     """
-    return _first_order(landscape, theta, steps, step, every, lambda g, t: g)
+    return _first_order(landscape, theta, steps, step, every,
+                        lambda theta, g, t: theta.sub(g, alpha=step))
 
 
 def adam(landscape: Landscape, theta, steps: int, step: float = 1e-3, betas=(0.9, 0.999), eps: float = 1e-8,
@@ -48,18 +49,19 @@ def adam(landscape: Landscape, theta, steps: int, step: float = 1e-3, betas=(0.9
     first, second = betas
     m = v = None
 
-    def direction(g, t):
+    def update(theta, g, t):
         nonlocal m, v
         if t == 1:
             m, v = torch.zeros_like(g), torch.zeros_like(g)
         m.lerp_(g, 1 - first)  # first * m + (1 - first) * g
         v.mul_(second).addcmul_(g, g, value=1 - second)
-        return (m / (1 - first**t)).div_((v / (1 - second**t)).sqrt_().add_(eps))
+        below = (v / (1 - second**t)).sqrt_().add_(eps)
+        return torch.addcdiv(theta, m, below, value=-step / (1 - first**t))
 
-    return _first_order(landscape, theta, steps, step, every, direction)
+    return _first_order(landscape, theta, steps, step, every, update)
 
 
-def _first_order(landscape, theta, steps, step, every, direction) -> Descent:
+def _first_order(landscape, theta, steps, step, every, update) -> Descent:
     if not isinstance(steps, int) or steps < 0:
         raise ValueError(f"steps is {steps!r}; expected an integer of at least 0")
     if not step > 0:
@@ -67,7 +69,7 @@ def _first_order(landscape, theta, steps, step, every, direction) -> Descent:
     theta, one = landscape._batch(theta)
     snapshots = [theta]
     for t in range(1, steps + 1):
-        theta = theta.sub(direction(landscape.gradient(theta), t), alpha=step)
+        theta = update(theta, landscape.gradient(theta), t)
         if every and t % every == 0:
             snapshots.append(theta)
     return _descent(landscape, theta, one, 0.0, steps, torch.stack(snapshots) if every else None)

@@ -1,6 +1,6 @@
 """`Landscape`: value, gradient, Hessian, Hessian-vector product, Gauss-Newton split; batched, in bounded memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from .layerwise import PARTS, Layerwise
 from .losses import as_loss
 from .network import MLP
 
-CACHE = 8_000_000  # bytes: larger blocks of a batch leave the processor's cache and get no faster
+CACHE = 12_000_000  # bytes: larger blocks of a batch leave the processor's cache and get no faster
 POINTS = 8  # points of a span at a time, at the least, on some of the samples
 
 
@@ -118,9 +118,7 @@ class Landscape:
     def value(self, theta) -> Tensor:
         """L(theta): a number (), or (B,)."""
         theta, one = self._batch(theta)
-        out = theta.new_zeros(theta.shape[0])
-        for b, i in self._blocks(theta.shape[0], "value"):
-            out[b] += self._route.value(theta[b], self.x[i], self.y[i], self.loss, self.weight)
+        (out,) = self._summed(theta, "value", lambda t, x, y: [self._route.value(t, x, y, self.loss, self.weight)])
         return self._answer(out, one, "the loss")
 
     def value_in_span(self, origin, directions, coordinates) -> Tensor:
@@ -152,11 +150,8 @@ class Landscape:
     def value_and_gradient(self, theta) -> tuple[Tensor, Tensor]:
         """L and its gradient from one sweep: ((), (M,)), or ((B,), (B, M))."""
         theta, one = self._batch(theta)
-        values, gradients = theta.new_zeros(theta.shape[0]), torch.zeros_like(theta)
-        for b, i in self._blocks(theta.shape[0], "gradient"):
-            value, gradient = self._route.value_and_gradient(theta[b], self.x[i], self.y[i], self.loss, self.weight)
-            values[b] += value
-            gradients[b] += gradient
+        values, gradients = self._summed(
+            theta, "gradient", lambda t, x, y: self._route.value_and_gradient(t, x, y, self.loss, self.weight))
         return self._answer(values, one, "the loss"), self._answer(gradients, one, "the gradient")
 
     def gradient(self, theta) -> Tensor:
@@ -177,15 +172,12 @@ class Landscape:
         """H = d2L/dtheta2: (M, M), or (B, M, M). `part` picks H ("full"), H0 ("gauss_newton") or H1 ("residual")."""
         theta, one = self._batch(theta)
         _check_part(part)
-        blocks = list(self._blocks(theta.shape[0], "hessian", per_vector=2 * 8 * self.M**2))
-        out = theta.new_zeros(theta.shape[0], self.M, self.M) if len(blocks) > 1 else None
-        for b, i in blocks:
-            point = self._route.at(theta[b], self.x[i], self.y[i], self.loss)
-            H = self._route.hessian(point, self.x[i], self.y[i], self.loss, self.weight, part)
-            if out is None:  # one block: no second matrix of this size
-                out = H
-            else:
-                out[b] += H
+
+        def block(t, x, y):
+            point = self._route.at(t, x, y, self.loss)
+            return [self._route.hessian(point, x, y, self.loss, self.weight, part)]
+
+        (out,) = self._summed(theta, "hessian", block, per_vector=2 * 8 * self.M**2)
         return self._answer(out, one, "the Hessian")
 
     def gauss_newton(self, theta) -> Tensor:
@@ -250,17 +242,25 @@ class Landscape:
     def _rows(self, work) -> list[slice]:
         return _slices(self.n, max(1, self.memory // self._route.bytes_per_sample(work)))
 
-    def _blocks(self, B: int, work: str, per_vector: int = 0) -> Iterator[tuple[slice, slice]]:
+    def _blocks(self, B: int, work: str, per_vector: int = 0) -> list[tuple[slice, slice]]:
         """(slice of the batch, slice of the samples): a block's work fits into `memory`, and where it can the cache."""
-        per_sample = self._route.bytes_per_sample(work)
-        whole = self.n * per_sample + per_vector
-        if whole <= self.memory:
-            for b in _slices(B, max(1, min(self.memory, CACHE) // whole)):
-                yield b, slice(0, self.n)
-        else:
-            for b in _slices(B, 1):
-                for i in self._rows(work):
-                    yield b, i
+        whole = self.n * self._route.bytes_per_sample(work) + per_vector
+        if whole > self.memory:
+            return [(b, i) for b in _slices(B, 1) for i in self._rows(work)]
+        parts = -(-B // max(1, min(self.memory, CACHE) // whole))
+        return [(b, slice(0, self.n)) for b in _slices(B, -(-B // parts))]
+
+    def _summed(self, theta, work: str, function, per_vector: int = 0) -> list[Tensor]:
+        """function(theta, x, y) -> tensors with a batch axis, block by block: summed over the samples' blocks."""
+        blocks, totals = self._blocks(len(theta), work, per_vector), None
+        for b, i in blocks:
+            parts = function(theta[b], self.x[i], self.y[i])
+            if len(blocks) == 1:
+                return parts
+            totals = totals or [part.new_zeros(len(theta), *part.shape[1:]) for part in parts]
+            for total, part in zip(totals, parts, strict=True):
+                total[b] += part
+        return totals
 
     def _batch(self, theta, name: str = "theta") -> tuple[Tensor, bool]:
         theta = backend.tensor(theta, name)

@@ -49,6 +49,11 @@ def outer(delta: Tensor, a: Tensor) -> Tensor:
     return product.unflatten(0, delta.shape[:2])
 
 
+def backward(W: Tensor, delta: Tensor) -> Tensor:
+    """W^T delta: (B, e, d) and (B, e, n) -> (B, d, n)."""
+    return W.mT * delta if W.shape[-2] == 1 else W.mT @ delta  # one unit: every product stands alone
+
+
 def activate(sigma: Activation, z: Tensor) -> Tensor:
     """sigma(z), written over z where it can be. On the CPU tanh is NumPy's: as accurate, and vectorised everywhere."""
     if sigma.value is torch.tanh and z.device.type == "cpu":
@@ -84,7 +89,7 @@ def sweep(net: MLP, theta: Tensor, x: Tensor, y: Tensor, loss: Loss) -> Pass:
         p.delta[l] = p.slope[l] * e
         p.bent[l] = bend[l] * e
         if l > 1:
-            e = p.layers[l - 1][0].mT @ p.delta[l]
+            e = backward(p.layers[l - 1][0], p.delta[l])
     return p
 
 
@@ -102,7 +107,7 @@ def value_and_gradient(net, theta, x, y, loss, weight) -> tuple[Tensor, Tensor]:
         if net.bias:
             db.copy_(delta.sum(-1))
         if l > 1:
-            e = layers[l - 1][0].mT @ delta
+            e = backward(layers[l - 1][0], delta)
     return weight * loss.values(a[-1].mT, y).sum(-1), gradient.mul_(weight)
 
 
@@ -282,7 +287,9 @@ class Layerwise:
             return 8 * 3 * self.net.widths[-1] * self.M
         if work == "hessian":
             return 8 * (7 * max(self.net.widths[1:]) ** 2 + 6 * units)  # P, its half, Q and A old and new, the next P
-        return 8 * units * {"value": 2, "gradient": 6, "hvp": 12}[work]
+        if work == "gradient":
+            return 8 * 5 * sum(self.net.widths[1:])
+        return 8 * units * {"value": 2, "hvp": 12}[work]
 
     def outputs(self, theta, x):
         return forward(self.net, theta, x).mT
