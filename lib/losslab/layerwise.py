@@ -220,40 +220,38 @@ def _with_one(a, bias):
 
 
 def _block(Q, left, right) -> Tensor:
-    """sum over i of Q_{pr} left_q right_s, shape (B, p, r, q, s)."""
-    d, e = left.shape[-2], right.shape[-2]
-    q, s = torch.cartesian_prod(torch.arange(d, device=Q.device), torch.arange(e, device=Q.device)).T
-    return _weighted(Q.flatten(1, 2), left, right, q, s).view(*Q.shape[:3], d, e)
-
-
-def _weighted(S, left, right, q, s) -> Tensor:
-    """sum over i of S left_q right_s for the pairs (q, s): S (B, R, n) -> (B, R, pairs), some pairs at a time."""
-    step = max(1, PAIRS // S.shape[-1])
-    return torch.cat([S @ (left.index_select(-2, q[c : c + step]) * right.index_select(-2, s[c : c + step])).mT
-                      for c in range(0, len(q), step)], -1)
+    """sum over i of Q_{pr} left_q right_s, shape (B, p, r, q, s), for some q at a time."""
+    d, e, n = left.shape[-2], right.shape[-2], right.shape[-1]
+    step = max(1, PAIRS // (n * e))
+    parts = [Q.flatten(1, 2) @ (left[..., q : q + step, None, :] * right[..., None, :, :]).flatten(-3, -2).mT
+             for q in range(0, d, step)]
+    return torch.cat(parts, -1).view(*Q.shape[:3], d, e)
 
 
 def _add_inner(block, delta, A, right) -> None:
     """Add the sum over i of delta_p A_{qr} right_s to a block (B, p, r, q, s); A (B, q, n) stands for a diagonal A."""
-    pairs = (delta.unsqueeze(2) * right.unsqueeze(-3)).flatten(1, 2)
-    shape = len(delta), delta.shape[1], right.shape[-2]
+    diagonal = A.dim() == 3
+    inner = _block(A.unsqueeze(2) if diagonal else A, delta, right)  # (B, q, r, p, s)
     block = block[:, :, :, : A.shape[1]]
-    if A.dim() == 3:
-        block.diagonal(dim1=2, dim2=3).add_((pairs @ A.mT).view(*shape, -1))
+    if diagonal:
+        block.diagonal(dim1=2, dim2=3).add_(inner.squeeze(2).permute(0, 2, 3, 1))
     else:
-        block += (A.flatten(1, 2) @ pairs.mT).view(*A.shape[:3], *shape[1:]).permute(0, 3, 2, 1, 4)
+        block += inner.permute(0, 3, 2, 1, 4)
 
 
 def _store_own(H, net, l, P, a) -> None:
-    """The block of a layer with itself, P_{pr} a_q a_s, into H, from the pairs p <= r and q <= s alone."""
-    d, e = P.shape[1], a.shape[-2]
-    (p, r), (q, s) = torch.triu_indices(d, d, device=P.device), torch.triu_indices(e, e, device=P.device)
-    half = _weighted(P[:, p, r], a, a, q, s)
-    position = torch.empty(e, e, dtype=torch.long, device=P.device)
-    position[q, s] = position[s, q] = torch.arange(len(q), device=P.device)
+    """The block of a layer with itself, P_{pr} a_q a_s, into H, from the pairs p <= r and about half of the (q, s)."""
+    B, d, e, n = len(H), P.shape[1], a.shape[-2], a.shape[-1]
+    p, r = torch.triu_indices(d, d, device=P.device)
+    half, step = P.new_empty(B, len(p), e, e), max(1, PAIRS // (n * e))
+    P = P[:, p, r].unsqueeze(2)
+    for q in range(0, e, step):
+        some = _block(P, a[..., q : q + step, :], a[..., q:, :]).squeeze(2)
+        half[:, :, q : q + step, q:] = some
+        half[:, :, q:, q : q + step] = some.mT
     places, start = _places(H, net, l, l), 0
     for unit in range(d):
-        rows = half[:, start : start + d - unit].index_select(-1, position.flatten()).view(len(H), d - unit, e, e)
+        rows = half[:, start : start + d - unit]
         start += d - unit
         for here, q, s in places:
             here[:, unit, :, unit:] = rows[:, :, q, s].transpose(1, 2)
