@@ -48,7 +48,10 @@ notebooks: $(STAMP)  ## Run every notebook and store its text output (after a ch
 benchmarks: $(STAMP)  ## Time the library beside its peers
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps curvlinops-for-pytorch linear_operator
-	@$(BIN)/python -m pytest -q benchmarks
+	@mkdir -p _build
+	@for threads in 1 2; do THREADS=$$threads $(BIN)/python -m pytest -q -p no:cacheprovider benchmarks \
+	    --benchmark-columns=min --benchmark-json=_build/benchmarks_$$threads.json || exit 1; done
+	@$(BIN)/python -m benchmarks.table _build/benchmarks_1.json _build/benchmarks_2.json
 
 freeze:  ## Write constraints.txt anew (slow: a clean environment)
 	@rm -rf _build/freeze && $(PYTHON) -m venv _build/freeze
