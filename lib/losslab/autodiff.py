@@ -73,6 +73,9 @@ class Autodiff:
         gradients, values = vmap(grad_and_value(self._loss(x, y, loss, weight)))(theta)
         return values, gradients
 
+    def gradient(self, theta, x, y, loss, weight):
+        return vmap(grad(self._loss(x, y, loss, weight)))(theta)
+
     def jacobian(self, theta, x):
         return vmap(jacrev(lambda t: self._call(t, x)))(theta)
 

@@ -156,7 +156,10 @@ class Landscape:
 
     def gradient(self, theta) -> Tensor:
         """g = dL/dtheta: (M,), or (B, M)."""
-        return self.value_and_gradient(theta)[1]
+        theta, one = self._batch(theta)
+        (out,) = self._summed(
+            theta, "gradient", lambda t, x, y: [self._route.gradient(t, x, y, self.loss, self.weight)])
+        return self._answer(out, one, "the gradient")
 
     def jacobian(self, theta) -> Tensor:
         """J, the derivative of all stacked outputs: (n k, M), or (B, n k, M); row i k + c is output c of sample i."""
@@ -301,6 +304,9 @@ class _OfFunction(Landscape):
         theta, one = self._batch(theta)
         gradients, values = vmap(grad_and_value(self._function))(theta)
         return self._answer(values, one, "the function"), self._answer(gradients, one, "the gradient")
+
+    def gradient(self, theta):
+        return self.value_and_gradient(theta)[1]
 
     def _span(self, frame, c):
         return self.value(torch.cat([torch.ones_like(c[:, :1]), c], 1) @ frame)

@@ -93,22 +93,22 @@ def sweep(net: MLP, theta: Tensor, x: Tensor, y: Tensor, loss: Loss) -> Pass:
     return p
 
 
-def value_and_gradient(net, theta, x, y, loss, weight) -> tuple[Tensor, Tensor]:
-    """(B,) and (B, M): dL/dW_l = sum over the samples of delta_l a_{l-1}^T, dL/db_l = sum of delta_l."""
+def gradient(net, theta, x, y, loss, weight) -> tuple[Tensor, Tensor]:
+    """dL/dW_l = sum over the samples of delta_l a_{l-1}^T, dL/db_l = sum of delta_l: (B, M); and the outputs (B, k, n)."""
     layers, a, z = net.layers(theta), [x.mT], [x]
     for (W, b), sigma in zip(layers, net.activations, strict=True):
         z.append(affine(W, a[-1], b))
         a.append(activate(sigma, z[-1]))
     e = loss.gradient(a[-1].mT, y).mT
-    gradient = torch.empty_like(theta)
-    for l, (dW, db) in reversed(list(enumerate(net.layers(gradient), start=1))):
+    out = torch.empty_like(theta)
+    for l, (dW, db) in reversed(list(enumerate(net.layers(out), start=1))):
         delta = net.activations[l - 1].back(z[l], a[l], e)
         dW.copy_(outer(delta, a[l - 1]))
         if net.bias:
             db.copy_(delta.sum(-1))
         if l > 1:
             e = backward(layers[l - 1][0], delta)
-    return weight * loss.values(a[-1].mT, y).sum(-1), gradient.mul_(weight)
+    return out.mul_(weight), a[-1]
 
 
 def jacobian(net, theta, x) -> Tensor:
@@ -309,8 +309,12 @@ class Layerwise:
 
         return value
 
+    def gradient(self, theta, x, y, loss, weight):
+        return gradient(self.net, theta, x, y, loss, weight)[0]
+
     def value_and_gradient(self, theta, x, y, loss, weight):
-        return value_and_gradient(self.net, theta, x, y, loss, weight)
+        g, f = gradient(self.net, theta, x, y, loss, weight)
+        return weight * loss.values(f.mT, y).sum(-1), g
 
     def jacobian(self, theta, x):
         return jacobian(self.net, theta, x)
