@@ -35,13 +35,15 @@ installs the peers (the extra `bench` of pyproject.toml; curvlinops without its 
 build of PyTorch) and writes this file anew. `hessian-eigenthings` is optional: install it by hand, with `--no-deps`,
 and it is timed too. `TURNS=3 make benchmarks` is quicker.
 
-The machine of this run: {machine}. PyTorch does each piece of work with the number of threads above the table, ours and
-theirs; NumPy's tanh, which the library uses on the CPU, always has one. Other programs were running, so the work is
-done in turns, everybody once in each turn, and the fastest turn of each counts. Errors are measured in the run
-itself, outside the timing: the surface against every point evaluated on its own, eigenvalues against the full matrix,
-Hessians against `torch.func.hessian`, the nets after Adam against the loop.
+The machine of this run: {machine}.
+PyTorch does each piece of work with the number of threads above the table, ours and theirs; NumPy's tanh, which the
+library uses on the CPU, always has one. Other programs were running, so the work is done in turns, everybody once in
+each turn, and the fastest turn of each counts. Errors are measured in the run itself, outside the timing: the surface
+against every point evaluated on its own, eigenvalues against the full matrix, Hessians against `torch.func.hessian`,
+the nets after Adam against the loop.
 
-Versions: {versions}.
+Versions:
+{versions}.
 {tables}
 ## What is compared
 

@@ -94,7 +94,7 @@ def sweep(net: MLP, theta: Tensor, x: Tensor, y: Tensor, loss: Loss) -> Pass:
 
 
 def gradient(net, theta, x, y, loss, weight) -> tuple[Tensor, Tensor]:
-    """dL/dW_l = sum over the samples of delta_l a_{l-1}^T, dL/db_l = sum of delta_l: (B, M); and the outputs (B, k, n)."""
+    """dL/dW_l = sum over the samples of delta_l a_{l-1}^T, dL/db_l = sum of delta_l: (B, M); and the outputs."""
     layers, a, z = net.layers(theta), [x.mT], [x]
     for (W, b), sigma in zip(layers, net.activations, strict=True):
         z.append(affine(W, a[-1], b))
