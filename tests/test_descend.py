@@ -59,6 +59,16 @@ def test_least_squares_agrees_with_scipy(n):
     assert abs(float(ours.value) - 2 * theirs.cost / n) < 1e-9
 
 
+@pytest.mark.parametrize("n", [10, 100])
+def test_least_squares_converges_quadratically_where_the_residual_vanishes(n):
+    net, x = MLP([2, 3, 1], torch.sin), backend.normal(n, 2, seed=0)
+    teacher = backend.normal(net.M, seed=5)
+    landscape = Landscape(net, x, net(teacher, x))
+    starts = teacher + 0.05 * backend.normal(8, net.M, seed=6)
+    # A wrong model would halve the error in a step at best, and need 30 of them.
+    assert bool(levenberg_marquardt(landscape, starts, tol=1e-10, max_steps=12).converged.all())
+
+
 def test_many_small_nets_reach_interpolation_together():
     landscape = problem((10, 16, 1), 80)
     run = levenberg_marquardt(landscape, landscape.network.init(0, batch=20), tol=1e-8)
