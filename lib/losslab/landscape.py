@@ -213,10 +213,8 @@ class Landscape:
 
         The sweeps at theta are made once and kept, where they fit into `memory`.
         """
-        theta, one = self._batch(theta)
+        theta = self._single(theta)
         _check_part(part)
-        if not one:
-            raise ValueError(f"theta has shape {tuple(theta.shape)}; expected one vector ({self.M},)")
         rows = self._rows("hvp")
         kept = [self._at(theta, i) for i in rows] if len(rows) == 1 else None
 
@@ -270,6 +268,12 @@ class Landscape:
         if theta.dim() not in (1, 2) or theta.shape[-1] != self.M:
             raise ValueError(f"{name} has shape {tuple(theta.shape)}; expected ({self.M},) or (B, {self.M})")
         return (theta[None], True) if theta.dim() == 1 else (theta, False)
+
+    def _single(self, theta) -> Tensor:
+        theta, one = self._batch(theta)
+        if not one:
+            raise ValueError(f"theta has shape {tuple(theta.shape)}; expected one vector ({self.M},)")
+        return theta
 
     @staticmethod
     def _answer(out: Tensor, one: bool, what: str) -> Tensor:
@@ -326,9 +330,7 @@ class _OfFunction(Landscape):
 
     def operator(self, theta, part="full"):
         self._only_full(part)
-        theta, one = self._batch(theta)
-        if not one:
-            raise ValueError(f"theta has shape {tuple(theta.shape)}; expected one vector ({self.M},)")
+        theta = self._single(theta)
         H = self.hessian(theta[0]).cpu().numpy()
         return LinearOperator(H.shape, matvec=H.__matmul__, matmat=H.__matmul__, dtype=np.float64)
 

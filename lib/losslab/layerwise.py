@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .losses import Loss
-from .network import MLP, Activation
+from .network import MLP, Activation, affine
 
 PAIRS = 2**17  # numbers: products of pairs of units are made for so many at a time, to stay in the cache (1 MB)
 PARTS = ("full", "gauss_newton", "residual")
@@ -29,15 +29,6 @@ class Pass:
     slope: list[Tensor]  # sigma'(z_l)
     delta: list[Tensor]  # dloss/dz_l
     bent: list[Tensor]  # sigma''(z_l) e_l
-
-
-def affine(W: Tensor, a: Tensor, b: Tensor | None) -> Tensor:
-    """W a + b: W (B, e, d), a (B, d, n) or shared (d, n), b (B, e) -> (B, e, n)."""
-    if a.dim() == 3:
-        return W @ a if b is None else torch.baddbmm(b.unsqueeze(-1), W, a)
-    flat = W.reshape(-1, W.shape[-1])
-    z = flat @ a if b is None else torch.addmm(b.reshape(-1, 1), flat, a)
-    return z.view(*W.shape[:2], -1)
 
 
 def outer(delta: Tensor, a: Tensor) -> Tensor:

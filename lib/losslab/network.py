@@ -150,9 +150,10 @@ class MLP:
         a = torch.as_tensor(x, dtype=theta.dtype, device=theta.device)
         if a.dim() != 2 or a.shape[1] != self.widths[0]:
             raise ValueError(f"x has shape {tuple(a.shape)}; expected (n, {self.widths[0]})")
+        a = a.mT  # samples as columns, as in the book's formulas
         for (W, b), sigma in zip(self.layers(theta[None] if one else theta), self.activations, strict=True):
-            a = sigma.value(affine(a, W, b))
-        return a[0] if one else a
+            a = sigma.value(affine(W, a, b))
+        return a.mT[0] if one else a.mT
 
     @classmethod
     def of_module(cls, module: nn.Module) -> "MLP | None":
@@ -177,8 +178,10 @@ class MLP:
 _resolve = activation  # MLP's own parameter is called `activation` too
 
 
-def affine(a: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
-    """a W^T + b for every member of the batch: a (n, d) or (B, n, d), W (B, e, d), b (B, e) -> (B, n, e)."""
-    if a.dim() == 2 or a.shape[0] != W.shape[0]:
-        a = a.expand(W.shape[0], *a.shape[-2:])
-    return a @ W.mT if b is None else torch.baddbmm(b.unsqueeze(-2), a, W.mT)
+def affine(W: Tensor, a: Tensor, b: Tensor | None) -> Tensor:
+    """W a + b: W (B, e, d), a (B, d, n) or shared (d, n), b (B, e) -> (B, e, n)."""
+    if a.dim() == 3:
+        return W @ a if b is None else torch.baddbmm(b.unsqueeze(-1), W, a)
+    flat = W.reshape(-1, W.shape[-1])
+    z = flat @ a if b is None else torch.addmm(b.reshape(-1, 1), flat, a)
+    return z.view(*W.shape[:2], -1)
