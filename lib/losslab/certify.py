@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from . import backend
+from . import backend, pieces
 from .critical import NoClearGap
 from .critical import inertia as count_inertia
 from .landscape import Landscape
 from .network import MLP
+from .paths import Path
 
 ROUNDING = 1e-12  # relative: differences of losses below this are not told apart
 
@@ -234,47 +235,64 @@ def distinct(points, separation: float = 1e-6) -> Certificate:
                        "exact", {"smallest distance": gap})
 
 
-def _path(landscape: Landscape, path, between: int) -> torch.Tensor:
-    """The path's points with `between` more on every segment."""
-    path = backend.tensor(path, "path")
-    if path.dim() != 2 or path.shape[0] < 2 or path.shape[1] != landscape.M:
-        raise ValueError(f"path has shape {tuple(path.shape)}; expected (T, {landscape.M}) with T of at least 2")
-    if between < 0:
-        raise ValueError(f"between is {between}; expected at least 0")
-    t = torch.arange(between + 1, dtype=path.dtype, device=path.device) / (between + 1)
-    inner = path[:-1, None] + t[:, None] * (path[1:] - path[:-1])[:, None]
-    return torch.cat([inner.flatten(0, 1), path[-1:]])
+def _points(landscape: Landscape, path) -> torch.Tensor:
+    points = path.points if isinstance(path, Path) else backend.tensor(path, "path")
+    if points.dim() != 2 or len(points) < 2 or points.shape[1] != landscape.M:
+        raise ValueError(f"path has shape {tuple(points.shape)}; expected (T, {landscape.M}) with T of at least 2")
+    return points
+
+
+def _along(landscape: Landscape, points, between: int) -> tuple[float, float, str]:
+    """The highest loss along the polyline, the largest rise from a point to a later one, and how that is known."""
+    if isinstance(between, bool) or not isinstance(between, int) or between < 0:
+        raise ValueError(f"between is {between!r}; expected an integer of at least 0")
+    known = pieces.bounds(landscape, points)
+    if known:
+        return known.highest, known.rise, f"exact on {len(points) - 1:,} whole pieces, up to rounding"
+    values = Path(landscape, points).refined(between).losses
+    rise = float((values - values.cummin(0).values).max())
+    return float(values.max()), rise, f"sampled at {len(values):,} points"
 
 
 def monotone_path(landscape: Landscape, path, between: int = 9, tol: float = ROUNDING,
                   strict: bool = False) -> Certificate:
-    """The loss does not rise along the polyline path (T, M), looked at in `between` points of every segment too.
+    """The loss does not rise along the polyline `path`, a `Path` or points (T, M): no point is above an earlier one.
 
-    A rise of tol * max(1, loss at the start) is rounding. With `strict` the loss must fall from each point to the next,
-    by more than tol times the larger of the two losses in absolute value. Sampled: between the points the loss could
-    still rise.
+    A rise of tol * max(1, loss at the start) is rounding. Exact where every piece is of a kind that `pieces.bounds`
+    knows: then the whole pieces are covered, not only points. Otherwise sampled, with `between` points on every piece
+    beside its ends: between these the loss could still rise.
+
+    With `strict` the loss must fall from each point to the next, by more than tol times the larger of the two losses in
+    absolute value. This is always sampled.
     """
-    values = landscape.value(_path(landscape, path, between))
+    points = _points(landscape, path)
     if strict:
+        values = Path(landscape, points).refined(between).losses
         fall = values[:-1] - values[1:]
         clear = bool((fall > tol * torch.maximum(values[:-1].abs(), values[1:].abs())).all())
         return Certificate("the loss falls strictly along the path", clear, f"sampled at {len(values):,} points",
                            {"smallest fall": float(fall.min()), "start": float(values[0]), "end": float(values[-1])})
-    rise = float((values[1:] - values[:-1]).max())
-    allowed = tol * max(1.0, abs(float(values[0])))
-    return Certificate("the loss does not rise along the path", rise <= allowed, f"sampled at {len(values):,} points",
-                       {"largest rise": rise, "start": float(values[0]), "end": float(values[-1])})
+    _, rise, how = _along(landscape, points, between)
+    start, end = landscape.value(points[[0, -1]]).tolist()
+    return Certificate("the loss does not rise along the path", rise <= tol * max(1.0, abs(start)), how,
+                       {"largest rise": rise, "start": start, "end": end})
 
 
 def path_below(landscape: Landscape, path, level: float, between: int = 9, tol: float = ROUNDING) -> Certificate:
-    """The loss stays at or below `level` along the polyline path (T, M). Sampled like `monotone_path`."""
+    """The loss stays at or below `level` along the polyline `path`, a `Path` or points (T, M), up to
+    tol * max(1, |level|). Exact or sampled like `monotone_path`.
+
+    >>> scalar = Landscape(MLP([1, 1, 1], "identity", bias=False), [[1.0]], [[1.0]], "sse")
+    >>> print(path_below(scalar, [[1.0, 1.0], [0.0, 0.0], [-1.0, -1.0]], 1.0))
+    holds: the loss stays at or below 1 along the path [exact on 2 whole pieces, up to rounding]
+    >>> bool(path_below(scalar, [[1.0, 1.0], [-1.0, -1.0]], 0.99))
+    False
+    """
     if not level == level or abs(level) == float("inf"):
         raise ValueError(f"level is {level}; expected a finite number")
-    values = landscape.value(_path(landscape, path, between))
-    top = float(values.max())
-    allowed = level + tol * max(1.0, abs(level))
-    return Certificate(f"the loss stays at or below {level:.6g} along the path", top <= allowed,
-                       f"sampled at {len(values):,} points", {"highest loss": top})
+    top, _, how = _along(landscape, _points(landscape, path), between)
+    return Certificate(f"the loss stays at or below {level:.6g} along the path",
+                       top <= level + tol * max(1.0, abs(level)), how, {"highest loss": top})
 
 
 def same_output(network: MLP, theta, other: MLP, theta_other, x=None, points: int = 1000, reach: float = 3.0,

@@ -51,21 +51,22 @@ class Square(Loss):
         super().__init__(reduction)
         self.per_output = per_output
 
-    def _scale(self, f):
-        return 1.0 / f.shape[-1] if self.per_output else 1.0
+    def scale(self, k: int) -> float:
+        """The factor in front of |f - y|^2 for k outputs."""
+        return 1.0 / k if self.per_output else 1.0
 
     def values(self, f, y):
-        return self._scale(f) * (f - y).square().sum(-1)
+        return self.scale(f.shape[-1]) * (f - y).square().sum(-1)
 
     def gradient(self, f, y):
-        return (f - y).mul_(2 * self._scale(f))
+        return (f - y).mul_(2 * self.scale(f.shape[-1]))
 
     def curvature(self, f, y):
         eye = torch.eye(f.shape[-1], dtype=f.dtype, device=f.device)
-        return (2 * self._scale(f) * eye).expand(*f.shape, f.shape[-1])
+        return (2 * self.scale(f.shape[-1]) * eye).expand(*f.shape, f.shape[-1])
 
     def curvature_product(self, f, y, v):
-        return 2 * self._scale(f) * v
+        return 2 * self.scale(f.shape[-1]) * v
 
 
 class CrossEntropy(Loss):
