@@ -5,7 +5,7 @@ L never exceeds the largest of them, and never rises along the piece by more tha
 next. Controls exist for three kinds of pieces:
 
 * a polynomial of degree m in t has its Bernstein coefficients: a Bernstein polynomial is a mean of its coefficients,
-  and has no more variation than they have (Farouki 2012, sections 3 and 8). The square loss of a deep linear net is
+  and has no more variation than they have (Farouki 2012, section 5.1). The square loss of a deep linear net is
   one on every piece, with m = 2 K; so is the square loss of any net where the last layer alone moves, with m = 2;
 * where the last layer alone moves, every loss that is convex in the output is convex in t: it stays below the larger
   end, and L(b) - L(t) <= max(0, L'(b));
