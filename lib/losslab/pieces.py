@@ -9,7 +9,7 @@ next. Controls exist for three kinds of pieces:
   one on every piece, with m = 2 K; so is the square loss of any net where the last layer alone moves, with m = 2;
 * where the last layer alone moves, every loss that is convex in the output is convex in t: it stays below the larger
   end, and L(b) - L(t) <= max(0, L'(b));
-* where only incoming weights of dead units move, units with outgoing weights 0 at both ends, the output is constant.
+* where only incoming weights of dead units move, units with outgoing weights 0, the output is constant.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def bounds(landscape: Landscape, points: Tensor) -> Bounds | None:
     moved = points[1:] != points[:-1]
     outer = torch.arange(landscape.M, device=points.device) >= net.slots[-1][0]
     convex = ~moved[:, ~outer].any(1)
-    constant = ~(moved & ~_idle(net, points[:-1], points[1:])).any(1)
+    constant = ~(moved & ~_idle(net, points[:-1])).any(1)
     if not bool((convex | constant).all()):
         return None
     values, gradients = landscape.value_and_gradient(points)
@@ -104,15 +104,17 @@ def _binomials(n, like):
     return torch.tensor([comb(n, i) for i in range(n + 1)], dtype=like.dtype, device=like.device)
 
 
-def _idle(net: MLP, a: Tensor, b: Tensor) -> Tensor:
-    """Which entries of theta are incoming weights of units with outgoing weights 0 in a and in b: (P, M), as a mask."""
-    idle = []
-    layers = list(zip(net.layers(a), net.layers(b), strict=True))
-    for ((W, bias), _), outgoing in zip(layers, layers[1:] + [None], strict=True):
-        if outgoing is None:
-            dead = W.new_zeros(len(a), W.shape[1], dtype=torch.bool)
-        else:
-            dead = (outgoing[0][0] == 0).all(1) & (outgoing[1][0] == 0).all(1)
+def _idle(net: MLP, theta: Tensor) -> Tensor:
+    """Which entries of theta (P, M) are incoming weights of units whose outgoing weights are all 0: (P, M), as a mask.
+
+    Nothing depends on these. Along a piece on which no other entries move, the outgoing weights stay 0, or are
+    idle themselves.
+    """
+    layers, idle = net.layers(theta), []
+    for number, (W, bias) in enumerate(layers, start=1):
+        dead = W.new_zeros(W.shape[:2], dtype=torch.bool)
+        if number < len(layers):
+            dead = (layers[number][0] == 0).all(1)
         idle.append((dead[..., None].expand_as(W), None if bias is None else dead))
     return net.flatten(idle)
 
