@@ -166,6 +166,17 @@ def test_a_unit_that_is_dead_at_one_end_only_is_not_dead():
     assert pieces.bounds(landscape, torch.stack([a, b])) is None
 
 
+def test_a_unit_with_one_outgoing_weight_left_is_not_dead():
+    net, landscape = one_layer(k=2)
+    a = net.init(1)
+    a[15] = a[20] = 0.0  # both outgoing weights of unit 0
+    b = a.clone()
+    b[0] += 1.0
+    assert pieces.bounds(landscape, torch.stack([a, b])).kinds == {"convex": 0, "constant": 1}
+    a[20] = b[20] = 0.5
+    assert pieces.bounds(landscape, torch.stack([a, b])) is None
+
+
 def test_nothing_is_claimed_where_nothing_is_known():
     net, landscape = one_layer()
     a = net.init(1)
