@@ -21,15 +21,8 @@ def drawn(seed):
 
 
 def minimum(landscape, seed):
-    """A random factorisation of the best linear map: a global minimum where no hidden width is below min(d, k)."""
-    net, best = landscape.network, linear.explained(landscape).best
-    theta = net.init(seed)
-    W = [W for W, _ in net.layers(theta)]  # views of theta
-    if len(best) <= best.shape[1]:
-        W[0][:] = torch.linalg.pinv(torch.linalg.multi_dot([*W[:0:-1], torch.eye(len(W[0])).to(best)])) @ best
-    else:
-        W[-1][:] = best @ torch.linalg.pinv(torch.linalg.multi_dot([torch.eye(W[-1].shape[1]).to(best), *W[-2::-1]]))
-    return theta
+    """A global minimum, where no hidden width is below min(d, k)."""
+    return connecting.factors(landscape.network, linear.explained(landscape).best, seed)
 
 
 def two_ends(landscape, kind, seed):
@@ -133,7 +126,20 @@ def test_exchange_keeps_the_product(seed):
             connecting.exchange(V, W, i, not_enough)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_factors_have_the_product(seed):
+    net = drawn(seed).network
+    C = backend.normal(net.widths[-1], net.widths[0], seed=seed)
+    theta = connecting.factors(net, C, seed)
+    assert torch.allclose(linear.product(net, theta), C, rtol=0, atol=1e-9)
+    assert float((connecting.factors(net, C, seed + 1) - theta).abs().min()) > 0
+
+
 def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="C has shape"):
+        connecting.factors(MLP([2, 3, 2], "identity", bias=False), torch.zeros(2, 3), 0)
+    with pytest.raises(ValueError, match="expected hidden widths of at least 2"):
+        connecting.factors(MLP([2, 1, 2], "identity", bias=False), torch.zeros(2, 2), 0)
     good = Landscape(MLP([2, 3, 2], "identity", bias=False), torch.eye(2), torch.eye(2), "sse")
     with pytest.raises(ValueError, match="a has shape"):
         connecting.connect(good, torch.zeros(3), torch.zeros(12))

@@ -3,6 +3,8 @@
 The path of lesson 2.2, a polyline on which one matrix moves at a time. `exchange` is the step that it is made of.
 """
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -77,6 +79,33 @@ def connect(landscape: Landscape, a, b) -> Path:
         tops = products
     points, names = there.points + back.points[::-1], there.names + ["segment"] + back.names[::-1]
     return Path(landscape, *without_stops(torch.stack(points), names))
+
+
+def factors(network: MLP, C, seed: int) -> Tensor:
+    """A random theta (M,) of a linear net with the product C (k, d): Gaussian factors, the outermost one solved for.
+
+    For hidden widths of at least min(d, k). Solved for is W_1, or W_K where k > d. Raises ValueError for a narrower
+    net, and for a C of another shape.
+
+    >>> from losslab.linear import product
+    >>> net = MLP([2, 3, 4, 2], "identity", bias=False)
+    >>> (product(net, factors(net, [[1.0, 2.0], [3.0, 4.0]], seed=0)) * 1000).round() / 1000
+    tensor([[1., 2.],
+            [3., 4.]], dtype=torch.float64)
+    """
+    C, (d, *hidden, k) = backend.tensor(C, "C"), network.widths
+    if C.shape != (k, d):
+        raise ValueError(f"C has shape {tuple(C.shape)}; expected ({k}, {d}) for {network!r}")
+    if min(hidden, default=d + k) < min(d, k):
+        raise ValueError(f"network has widths {network.widths}; expected hidden widths of at least {min(d, k)}")
+    theta = network.init(seed)
+    W = [W for W, _ in network.layers(theta)]  # views of theta
+    others = reduce(lambda C, W: W @ C, W[:-1] if k > d else W[1:], torch.eye(d if k > d else W[0].shape[0]).to(C))
+    if k > d:
+        W[-1][:] = C @ torch.linalg.pinv(others)
+    else:
+        W[0][:] = torch.linalg.pinv(others) @ C
+    return theta
 
 
 def linear_net(landscape: Landscape) -> MLP:
