@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from . import backend, pieces
+from . import backend, levelsets, pieces
 from .critical import NoClearGap
 from .critical import inertia as count_inertia
 from .landscape import Landscape
@@ -38,7 +38,7 @@ class Certificate:
     measured: dict[str, object] = field(default_factory=dict)
 
     def __bool__(self):
-        return self.holds
+        return bool(self.holds)
 
     def __str__(self):
         return f"{'holds' if self.holds else 'FAILS'}: {self.claim} [{self.how}]"
@@ -293,6 +293,37 @@ def path_below(landscape: Landscape, path, level: float, between: int = 9, tol: 
     top, _, how = _along(landscape, _points(landscape, path), between)
     return Certificate(f"the loss stays at or below {level:.6g} along the path",
                        top <= level + tol * max(1.0, abs(level)), how, {"highest loss": top})
+
+
+def valleys(cells: levelsets.ReluCells, tree: levelsets.MergeTree, tol: float = ROUNDING) -> Certificate:
+    """`tree` tells how many valleys a small ReLU net has at every level; `cells` hold the witnesses (lesson 2.5).
+
+    The witnesses are non-negative coefficients for every cell and link. Checked anew, from data and width:
+
+    * the cones cover the plane, no sample changes its sign inside one, no cell or link is missing (`complete`);
+    * the coefficients reach their levels, and no others lie lower, by weak duality (`duality_gap` at most tol);
+    * between neighbouring levels of the tree, and above the last, a search through the graph of all cells and links
+      below finds as many components as the tree tells (which was made by union-find).
+
+    >>> from dataclasses import replace
+    >>> cells = levelsets.relu_cells([[1.0], [-1.0]], [1.0, 2.0], h=1)
+    >>> tree = levelsets.merge_tree(cells.births, cells.links)
+    >>> print(valleys(cells, tree))
+    holds: N_u = 1, 2, 1 from the levels 0.5, 2, 2.5 on [exact up to rounding: 4 cells, 4 links]
+    >>> bool(valleys(cells, replace(tree, passes=tree.passes - 0.01)))
+    False
+    """
+    whole, gap, levels = levelsets.complete(cells), levelsets.duality_gap(cells), tree.levels
+    between = [(a + b) / 2 for a, b in zip(levels[:-1], levels[1:], strict=True)]
+    # The tree must also be right about where the levels are: looked at from both sides of each.
+    near = levelsets.SAME * max(1.0, abs(levels[-1]))
+    tried = sorted([levels[0] - near, *between, *(levels + near), *(levels[1:] - near), cells.links[:, 2].max()])
+    wrong = [u for u in tried if levelsets.components(cells.births, cells.links, u) != tree.count(u)]
+    shown = [", ".join(text[:6]) + (", ..." if len(text) > 6 else "") for text in
+             ([str(count) for count in tree.count(levels)], [f"{round(level, 9):.6g}" for level in levels])]
+    return Certificate(f"N_u = {shown[0]} from the levels {shown[1]} on", whole and gap <= tol and not wrong,
+                       f"exact up to rounding: {len(cells.births):,} cells, {len(cells.links):,} links",
+                       {"nothing missing": whole, "largest duality gap": gap, "levels with another count": len(wrong)})
 
 
 def same_output(network: MLP, theta, other: MLP, theta_other, x=None, points: int = 1000, reach: float = 3.0,

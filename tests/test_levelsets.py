@@ -1,0 +1,209 @@
+"""Merge trees: against a hand-made forest, brute force, grids in the plane of one unit, and moved witnesses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from losslab import MLP, Landscape, certify, levelsets
+from losslab.levelsets import grid, merge_tree, relu_cells
+
+
+def random_data(seed, n):
+    """One input with a constant beside it."""
+    source = np.random.default_rng(seed)
+    inputs = source.uniform(-2, 2, n)
+    return np.stack([inputs, np.ones(n)], 1), source.normal(size=n)
+
+
+def tree_of(cells):
+    return merge_tree(cells.births, cells.links)
+
+
+# ---- merge trees
+
+
+def test_a_tree_by_hand():
+    #    births 0, 1, 0, 2; two global minima, one side valley that merges with the second, cell 3 is a slope
+    tree = merge_tree([0.0, 1.0, 0.0, 2.0], [[0, 3, 5.0], [3, 2, 2.0], [1, 2, 3.0]])
+    assert tree.bottoms.tolist() == [0, 0, 1] and tree.passes.tolist() == [np.inf, 5, 3]
+    assert tree.cells.tolist() == [0, 2, 1] and tree.into.tolist() == [-1, 0, 1]
+    assert tree.barriers.tolist() == [np.inf, 5, 2]
+    assert tree.spurious.tolist() == [2] and tree.global_components == 2 and tree.minimum == 0
+    assert tree.levels.tolist() == [0, 1, 3, 5]
+    assert tree.count([-1, 0, 0.9, 1, 2.9, 3, 4.9, 5]).tolist() == [0, 2, 2, 3, 3, 2, 2, 1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_count_is_that_of_a_search_through_the_graph(seed):
+    source = np.random.default_rng(seed)
+    births = source.normal(size=30)
+    pairs = [(i, int(source.integers(i))) for i in range(1, 30)] + source.integers(30, size=(60, 2)).tolist()
+    pairs = np.array([pair for pair in pairs if pair[0] != pair[1]])
+    links = np.column_stack([pairs, births[pairs].max(1) + source.exponential(size=len(pairs)) * source.integers(2)])
+    tree = merge_tree(births, links)
+    for u in np.concatenate([births, links[:, 2], births - 1e-6, links[:, 2] + 1e-6]):
+        assert tree.count(u) == levelsets.components(births, links, u)
+
+
+def test_several_links_between_two_cells_count_as_the_lowest():
+    assert merge_tree([0.0, 1.0], [[0, 1, 4.0], [1, 0, 2.0]]).passes.tolist() == [np.inf, 2.0]
+
+
+def test_one_cell_is_a_tree():
+    assert repr(merge_tree([3.0], [])) == "MergeTree(1 valleys, 0 spurious; minimum 3 in 1 piece(s))"
+
+
+def test_unfit_cells_and_links_are_refused():
+    with pytest.raises(ValueError, match="births has shape"):
+        merge_tree([], [])
+    with pytest.raises(ValueError, match="births has shape"):
+        merge_tree([0.0, np.nan], [[0, 1, 1.0]])
+    with pytest.raises(ValueError, match="i and j from 0 to 1"):
+        merge_tree([0.0, 1.0], [[0, 2, 3.0]])
+    with pytest.raises(ValueError, match="below the birth"):
+        merge_tree([0.0, 1.0], [[0, 1, 0.5]])
+    with pytest.raises(ValueError, match="2 pieces"):
+        merge_tree([0.0, 1.0, 2.0], [[0, 1, 3.0]])
+
+
+# ---- grids
+
+
+def test_a_grid_with_and_without_diagonals():
+    values = [[0.0, 9.0, 9.0], [9.0, 1.0, 9.0], [9.0, 9.0, 2.0]]
+    straight, diagonal = merge_tree(*grid(values)), merge_tree(*grid(values, diagonal=True))
+    assert straight.bottoms.tolist() == [0, 1, 2] and straight.passes.tolist() == [np.inf, 9, 9]
+    assert diagonal.bottoms.tolist() == [0]
+    assert len(grid(np.zeros((4, 5)))[1]) == 4 * 4 + 3 * 5
+    assert len(grid(np.zeros((4, 5)), diagonal=True)[1]) == 4 * 4 + 3 * 5 + 2 * 3 * 4
+    assert len(grid(torch.zeros(3, 3, 3))[1]) == 3 * 2 * 9
+
+
+def test_a_grid_that_is_too_coarse_misses_a_valley():
+    def tree(points):
+        t = np.linspace(-2, 2, points)
+        return merge_tree(*grid((t**2 - 1) ** 2 + 0.2 * t))
+    assert len(tree(401).bottoms) == 2 and len(tree(3).bottoms) == 1
+
+
+# ---- cells of ReLU nets
+
+
+def test_the_hand_example():
+    tree = tree_of(relu_cells([[1.0], [-1.0]], [1.0, 2.0], 1))
+    assert tree.bottoms == pytest.approx([0.5, 2]) and tree.passes[1] == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize(("h", "n", "seed", "expected", "valleys"), [
+    (1, 6, 148, (0.71628, 1.10623, 1.50488, 0.39865), 1),
+    (2, 6, 3, (0.35912, 0.57522, 1.27098, 0.69575), 16),
+    (3, 5, 3, (0.00024, 0.00489, 0.69947, 0.69458), 42),
+])
+def test_three_data_sets_with_high_barriers(h, n, seed, expected, valleys):
+    """Half of our levels: these numbers were found with the loss sum r^2 / (2 n)."""
+    cells = relu_cells(*random_data(seed, n), h)
+    tree = tree_of(cells)
+    highest = tree.spurious[tree.barriers[tree.spurious].argmax()]
+    found = tree.minimum, tree.bottoms[highest], tree.passes[highest], tree.barriers[highest]
+    assert [round(value / 2, 5) for value in found] == pytest.approx(expected, abs=1e-9)
+    assert len(tree.spurious) == valleys
+    assert certify.valleys(cells, tree)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_one_unit_against_a_grid_in_its_plane(seed):
+    """(a, sign) lies in two planes, glued at 0; for inputs this far apart the mesh is fine enough."""
+    x = np.stack([np.linspace(-2, 2, 5), np.ones(5)], 1)
+    y = np.random.default_rng(seed).normal(size=5)
+    cells = relu_cells(x, y, 1)
+    tree, points = tree_of(cells), 401
+    roads = [cells.road(tree, valley)[:, :2] for valley in range(1, len(tree.bottoms))]
+    met = torch.cat([cells.theta(int(tree.cells[0]))[None, :2], *roads]).numpy()
+    axes = np.linalg.inv(np.linalg.cholesky(x.T @ x / len(x)).T)  # in a = axes b the ditches are less narrow
+    reach = 1.2 * np.abs(np.linalg.solve(axes, met.T)).max()
+    t = np.linspace(-reach, reach, points)
+    a = np.stack(np.meshgrid(t, t, indexing="ij"), -1).reshape(-1, 2) @ axes.T
+    values = [np.square(sign * np.maximum(a @ x.T, 0) - y).mean(1) for sign in (1, -1)]
+    births, links = grid(values[0].reshape(points, points), diagonal=True)
+    other = links + [[len(births), len(births), 0]]
+    other[:, 2] = np.maximum(*values[1][links[:, :2].astype(int)].T)
+    origin = len(births) // 2
+    glue = [[origin, origin + len(births), values[0][origin]]]
+    sampled = merge_tree(np.concatenate(values), np.concatenate([links, other, glue]))
+    deep, found = tree.barriers > 0.02, sampled.barriers > 0.02
+    assert deep.sum() == found.sum()
+    assert sampled.bottoms[found] == pytest.approx(tree.bottoms[deep], abs=0.01)
+    assert sampled.passes[found][1:] == pytest.approx(tree.passes[deep][1:], abs=0.01)
+    assert (sampled.bottoms[found] > tree.bottoms[deep] - 1e-12).all()
+
+
+@pytest.mark.parametrize(("h", "n", "seed"), [(1, 6, 148), (2, 4, 0), (2, 6, 3), (3, 3, 1)])
+def test_the_points_of_cells_have_their_levels_and_are_nowhere_undercut(h, n, seed):
+    x, y = random_data(seed, n)
+    cells = relu_cells(x, y, h)
+    landscape = Landscape(MLP([2, h, 1], "relu", bias=False), x, y)
+    some = range(0, len(cells.births), max(1, len(cells.births) // 40))
+    points = torch.stack([cells.theta(cell) for cell in some])
+    assert torch.allclose(landscape.value(points), torch.tensor(cells.births[list(some)]), atol=1e-12)
+    source = torch.Generator().manual_seed(0)
+    anywhere = 2 * torch.randn(20_000, landscape.M, dtype=torch.float64, generator=source)
+    assert landscape.value(anywhere).min() > cells.births.min() - 1e-12
+
+
+@pytest.mark.parametrize(("h", "n", "seed"), [(1, 6, 148), (2, 6, 3), (3, 3, 12), (2, 3, 0)])
+def test_the_road_leads_over_the_pass(h, n, seed):
+    x, y = random_data(seed, n)
+    cells = relu_cells(x, y, h)
+    tree, landscape = tree_of(cells), Landscape(MLP([2, h, 1], "relu", bias=False), x, y)
+    for valley in range(1, len(tree.bottoms)):
+        road = cells.road(tree, valley)
+        values = landscape.value(road)
+        assert float(values[0]) == pytest.approx(tree.bottoms[valley], abs=1e-12)
+        assert float(values[-1]) == pytest.approx(tree.bottoms[tree.into[valley]], abs=1e-12)
+        assert float(values.max()) == pytest.approx(tree.passes[valley], abs=1e-12)
+        assert certify.path_below(landscape, road, tree.passes[valley])
+        assert not certify.path_below(landscape, road, tree.passes[valley] - 1e-6)
+
+
+def test_parallel_samples_share_their_rays():
+    x = np.array([[1.0, 1.0], [-2.0, -2.0], [0.0, 1.0]])
+    cells = relu_cells(x, [1.0, 0.5, -1.0], 2)
+    assert len(cells.rays) == 4 and len(cells.births) == 64 and certify.valleys(cells, tree_of(cells))
+
+
+def test_the_certificate_sees_a_moved_witness():
+    cells = relu_cells(*random_data(3, 4), 2)
+    tree = tree_of(cells)
+    assert certify.valleys(cells, tree) and len(tree.bottoms) > 1
+    dented = dict(cells.solved)
+    bits = int(cells.sets[0])
+    dented[bits] = (dented[bits][0], dented[bits][1] + 1e-6)
+    raised = cells.births + 1e-6 * (np.arange(len(cells.births)) == tree.cells[0])
+    turned = np.roll(cells.states, 1, 0)
+    for moved in (replace(cells, y=cells.y + 1e-6), replace(cells, x=cells.x + 1e-6), replace(cells, solved=dented),
+                  replace(cells, births=raised), replace(cells, links=cells.links[1:], faces=cells.faces[1:]),
+                  replace(cells, states=turned), replace(cells, faces=np.roll(cells.faces, 1))):
+        assert not certify.valleys(moved, tree)
+    for other in (replace(tree, passes=tree.passes + 1e-6), replace(tree, bottoms=tree.bottoms - 1e-6),
+                  replace(tree, bottoms=tree.bottoms[:-1], passes=tree.passes[:-1])):
+        assert not certify.valleys(cells, other)
+
+
+def test_unfit_data_are_refused():
+    with pytest.raises(ValueError, match="x has shape"):
+        relu_cells(np.zeros((3, 4)), np.zeros(3), 1)
+    with pytest.raises(ValueError, match="y has shape"):
+        relu_cells(np.ones((3, 1)), np.zeros(4), 1)
+    with pytest.raises(ValueError, match="row of zeros"):
+        relu_cells([[0.0], [1.0]], [1.0, 2.0], 1)
+    with pytest.raises(ValueError, match="in one direction"):
+        relu_cells([[1.0, 1.0], [2.0, 2.0]], [1.0, 2.0], 1)
+    with pytest.raises(ValueError, match="h is 0"):
+        relu_cells([[1.0], [2.0]], [1.0, 2.0], 0)
+    with pytest.raises(ValueError, match="at most 300,000"):
+        relu_cells(*random_data(0, 8), 4)
+    cells = relu_cells([[1.0], [-1.0]], [1.0, 2.0], 1)
+    with pytest.raises(ValueError, match="valley is 0"):
+        cells.road(tree_of(cells), 0)
