@@ -208,3 +208,106 @@ def test_the_floor_of_linear_maps_is_reached_and_not_passed(seed):
 def test_the_theory_of_linear_nets_refuses_other_nets():
     with pytest.raises(TypeError, match="expected MLP.widths, 'identity', bias=False. with a square loss"):
         linear.lowest(Landscape(MLP([1, 1, 1]), [[1.0]], [[1.0]]))
+
+
+# ---- nets with one hidden layer
+
+
+def shallow(h, seed, n=9, d=2, k=1, activation="relu", bias=False):
+    net = MLP([d, h, k], activation, bias=bias)
+    landscape = Landscape(net, backend.normal(n, d, seed=seed), backend.normal(n, k, seed=seed + 100))
+    return landscape, *net.init(seed + 200, batch=2, scale=2.0)
+
+
+@pytest.mark.parametrize("h", [1, 2, 3, 5, 8, 20])
+@pytest.mark.parametrize("k, activation, bias", [(1, "relu", False), (2, "tanh", True), (3, "relu", True)])
+def test_the_half_network_path_ends_at_b_and_is_covered_whole(h, k, activation, bias):
+    for seed in range(5):
+        landscape, a, b = shallow(h, seed, k=k, activation=activation, bias=bias)
+        path = paths.half_network(landscape, a, b)
+        assert torch.equal(path.points[0], a) and torch.equal(path.points[-1], b) and len(path.points) == 8
+        kinds = pieces.bounds(landscape, path.points).kinds
+        assert sum(kinds.values()) == 7 and kinds["constant"] >= 3
+        ours, theirs = (paths.strongest(landscape, end, h // 2) for end in (a, b))
+        halves = [float(landscape.value(paths.refit(landscape, end, live)))
+                  for end, live in ((a, ours), (b, theirs))]
+        top = max(*halves, float(path.losses[0]), float(path.losses[-1]))
+        assert float(path.losses.max()) == pytest.approx(top, rel=1e-11)
+        assert certify.path_below(landscape, path, top, tol=1e-11)
+        assert float(path.refined(20).losses.max()) <= top * (1 + 1e-11)
+        assert not certify.path_below(landscape, path, top * (1 - 1e-6))
+
+
+def test_the_loss_is_constant_where_units_are_aimed_and_go_home():
+    landscape, a, b = shallow(8, 3)
+    path = paths.half_network(landscape, a, b)
+    for name, first, last in path.legs:
+        if "aim" in name or name == "go home":
+            assert float(path.losses[first]) == pytest.approx(float(path.losses[last]), rel=1e-11)
+
+
+def test_halves_can_be_chosen_and_must_fit():
+    landscape, a, b = shallow(6, 0)
+    path = paths.half_network(landscape, a, b, ([0, 1, 2], [0, 1, 5]))  # 0 and 1 must lodge at 3 and 4
+    assert torch.equal(path.points[-1], b) and certify.path_below(landscape, path, float(path.losses.max()))
+    assert path.points[2].view(-1)[6:10].tolist() == b[0:4].tolist()
+    assert torch.equal(paths.half_network(landscape, a, b, ([4], [0, 1, 2, 3])).points[-1], b)
+    for halves in (([0, 1, 2, 3], [0, 1, 2]), ([6], [0]), ([-1], [0])):
+        with pytest.raises(ValueError, match="halves are"):
+            paths.half_network(landscape, a, b, halves)
+    with pytest.raises(ValueError, match=r"b has shape \(3,\); expected"):
+        paths.half_network(landscape, a, b[:3])
+    deeper = Landscape(MLP([2, 3, 3, 1]), landscape.x, landscape.y)
+    with pytest.raises(TypeError, match="one hidden layer"):
+        paths.half_network(deeper, torch.zeros(25), torch.zeros(25))
+
+
+def test_two_interpolating_halves_cost_nothing():
+    landscape, a, b = shallow(24, 1, n=6, d=5)  # 12 units for 6 samples
+    path = paths.half_network(landscape, paths.refit(landscape, a), paths.refit(landscape, b))
+    assert float(path.losses.max()) < 1e-20
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_strongest_takes_the_best_unit_first_and_all_in_the_end(seed):
+    landscape, a, _ = shallow(7, seed, bias=True)
+    alone = [float(landscape.value(paths.refit(landscape, a, [j]))) for j in range(7)]
+    assert paths.strongest(landscape, a, 1) == [min(range(7), key=alone.__getitem__)]
+    assert paths.strongest(landscape, a, 7) == list(range(7)) and paths.strongest(landscape, a, 0) == []
+    with pytest.raises(ValueError, match="size is 8"):
+        paths.strongest(landscape, a, 8)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_matched_finds_a_shuffled_copy_and_balanced_keeps_the_function(bias):
+    landscape, a, _ = shallow(6, 2, k=2, bias=bias)
+    net = landscape.network
+    (W, c), (V, e) = net.layers(a)
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    shuffled = net.flatten([(W[order], c[order] if bias else None), (V[:, order], e)])
+    assert torch.equal(paths.matched(net, a, shuffled), a)
+    even = paths.balanced(net, torch.stack([a, shuffled]))
+    assert torch.allclose(landscape.outputs(even[0]), landscape.outputs(a), atol=1e-14)
+    (W, c), (V, _) = net.layers(even[0])
+    into = (W.square().sum(1) + (c.square() if bias else 0)).sqrt()
+    assert torch.allclose(into, V.norm(dim=0), atol=1e-14)
+    with pytest.raises(ValueError, match="hidden layer of ReLUs"):
+        paths.balanced(MLP([1, 2, 1]), torch.zeros(7))
+    with pytest.raises(ValueError, match="expected one hidden layer"):
+        paths.matched(MLP([1, 1]), [0.0, 0.0], [0.0, 0.0])
+
+
+def test_a_piece_on_which_no_relu_switches_is_covered_whole():
+    landscape, a, _ = shallow(3, 5)
+    near = a.clone()
+    near[:6] *= 1.5  # pre-activations keep their signs
+    points = torch.stack([a, near])
+    values = paths.straight(landscape, a, near, 200).losses
+    top = float(pieces.bounds(landscape, points).highest)
+    assert float(values.max()) <= top <= float(values.max()) + 1e-6
+    far = a.clone()
+    far[:6] *= -1
+    assert pieces.bounds(landscape, torch.stack([a, far])) is None
+    both = near.clone()
+    both[6:] *= 2
+    assert pieces.bounds(landscape, torch.stack([a, both])) is None

@@ -5,6 +5,7 @@ from functools import cached_property
 from itertools import groupby
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from . import backend
@@ -164,3 +165,135 @@ def refit(landscape: Landscape, theta, live=None) -> Tensor:
     W[..., list(live)] = best[..., :len(live)]
     parts = [theta[..., :body.M], W.flatten(-2)] + ([best[..., -1]] if net.bias else [])
     return torch.cat(parts, -1)
+
+
+# ---- nets with one hidden layer
+
+
+def half_network(landscape: Landscape, a, b, halves=None) -> Path:
+    """A path from a (M,) to b (M,) through nets of which only some units work: one hidden layer, any activation.
+
+    `halves` are the units of a and of b that are kept alive, at most h together; by default `strongest` chooses h // 2
+    of each. The other units of a are switched off, aimed at b's half, and take over; then the rest is aimed at b, and
+    switched on. Units of b's half whose own place is taken by a's half lodge elsewhere until it is free, so that the
+    path ends at b itself, not at a copy in another order. Seven pieces: where outer weights move, the loss is convex
+    (in the output, a linear function of them), where units are aimed their outer weights are zero. So the highest loss
+    is that of one of the points: of an end, or of one of the two halves, refitted. (Lesson 2.5; the idea is Freeman and
+    Bruna's.)
+
+    Raises TypeError where `refit` does, and for more hidden layers; ValueError for halves that do not fit.
+
+    >>> net = MLP([1, 2, 1], "relu", bias=False)
+    >>> path = half_network(Landscape(net, [[1.0]], [2.0]), [1.0, -1.0, 2.0, 3.0], [-1.0, 2.0, 5.0, 1.0])
+    >>> path.losses.tolist(), path.barrier
+    ([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 0.0)
+    """
+    net = _one_hidden(landscape)
+    a, b = backend.tensor(a, "a"), backend.tensor(b, "b")
+    for name, end in (("a", a), ("b", b)):
+        if end.shape != (landscape.M,):
+            raise ValueError(f"{name} has shape {tuple(end.shape)}; expected ({landscape.M},)")
+    h = net.widths[1]
+    ours, theirs = halves or (strongest(landscape, a, h // 2), strongest(landscape, b, h // 2))
+    if not set(ours) | set(theirs) <= set(range(h)) or len(ours) + len(theirs) > h:
+        raise ValueError(f"halves are {ours} and {theirs}; expected units from 0 to {h - 1}, at most {h} together")
+    homeless = [j for j in theirs if j in set(ours)]
+    free = [j for j in range(h) if j not in set(ours) | set(theirs)][:len(homeless)]
+    place = {j: j for j in theirs} | dict(zip(homeless, free, strict=True))
+
+    def aimed(theta, units):
+        """theta with the incoming weights of b's units, given as {unit: place}."""
+        (W, bias), outer = net.layers(theta.clone())
+        (V, shift), _ = net.layers(b)
+        W[list(units.values())] = V[list(units)]
+        if net.bias:
+            bias[list(units.values())] = shift[list(units)]
+        return net.flatten([(W, bias), outer])
+
+    def outer_of(theta, source, units):
+        """theta with the outer weights of `source`, moved to the places {unit: place}; zero elsewhere."""
+        inner, (v, shift) = net.layers(theta)[0], net.layers(source)[1]
+        moved = torch.zeros_like(v)
+        moved[:, list(units.values())] = v[:, list(units)]
+        return net.flatten([inner, (moved, shift)])
+
+    half_a, half_b = refit(landscape, a, ours), refit(landscape, b, theirs)
+    points = [a, half_a, aimed(half_a, place)]
+    points.append(outer_of(points[-1], half_b, place))
+    points.append(aimed(points[-1], {j: j for j in range(h) if j not in place.values()}))
+    points.append(outer_of(points[-1], half_b, {j: j for j in theirs}))
+    points += [aimed(points[-1], {j: j for j in free}), b]
+    return Path(landscape, torch.stack(points), HALVES)
+
+
+HALVES = ("switch off half of A", "aim at half of B", "hand over", "aim at the rest of B", "go home", "aim at the rest",
+          "switch on B")
+
+
+def strongest(landscape: Landscape, theta, size: int) -> list[int]:
+    """`size` hidden units of theta (M,) that fit the targets well together: greedy forward selection.
+
+    Each time the unit is taken whose feature, made orthogonal to those taken before, takes most off the squared
+    residual. One hidden layer, square loss, linear output.
+    """
+    net = _one_hidden(landscape)
+    theta = backend.tensor(theta, "theta")
+    if not 0 <= size <= net.widths[1]:
+        raise ValueError(f"size is {size}; expected 0 to {net.widths[1]}")
+    body = MLP(net.widths[:-1], net.activation, net.bias, net.activation)
+    left, r = body(theta[:body.M], landscape.x), landscape.y  # (n, h), (n, k)
+    if net.bias:
+        left, r = left - left.mean(0), r - r.mean(0)
+    length, chosen = left.norm(dim=0), []
+    for _ in range(size):
+        now = left.norm(dim=0)
+        gain = torch.where(now > 1e-9 * length, (left.mT @ r).norm(dim=1) / now.clamp_min(1e-300), -1.0)
+        gain[chosen] = -2.0
+        j = int(gain.argmax())
+        chosen.append(j)
+        if gain[j] > 0:
+            q = left[:, j] / now[j]
+            left, r = left - torch.outer(q, q @ left), r - torch.outer(q, q @ r)
+    return sorted(chosen)
+
+
+def matched(network: MLP, a, b) -> Tensor:
+    """b (M,) with its hidden units in the order that fits a (M,) best: the same function, one hidden layer.
+
+    The permutation with the largest sum of inner products of the incoming (with bias) and outgoing weights, by
+    `scipy.optimize.linear_sum_assignment`. Compare ReLU units after `balanced`.
+
+    >>> net = MLP([1, 2, 1], "relu", bias=False)
+    >>> matched(net, [1.0, -1.0, 2.0, 3.0], [-1.1, 1.2, 3.1, 2.2])
+    tensor([ 1.2000, -1.1000,  2.2000,  3.1000], dtype=torch.float64)
+    """
+    if network.depth != 2:
+        raise ValueError(f"network is {network!r}; expected one hidden layer")
+    ((W, c), (V, _)), ((W2, c2), (V2, e2)) = (network.layers(backend.tensor(t, n)) for t, n in ((a, "a"), (b, "b")))
+    score = W @ W2.mT + V.mT @ V2 + (torch.outer(c, c2) if network.bias else 0.0)
+    order = linear_sum_assignment(score.cpu().numpy(), maximize=True)[1]
+    return network.flatten([(W2[order], c2[order] if network.bias else None), (V2[:, order], e2)])
+
+
+def balanced(network: MLP, theta) -> Tensor:
+    """theta (M,), or (B, M), with every ReLU unit scaled so that its incoming weights (with bias) and its outgoing
+    weights have one norm: the same function, since relu(c z) = c relu(z) for c > 0. One hidden layer.
+
+    >>> balanced(MLP([1, 1, 1], "relu", bias=False), [8.0, 2.0])
+    tensor([4., 4.], dtype=torch.float64)
+    """
+    if network.depth != 2 or network.activation.name != "relu":
+        raise ValueError(f"network is {network!r}; expected one hidden layer of ReLUs")
+    (W, c), (V, e) = network.layers(backend.tensor(theta, "theta"))
+    into = (W.square().sum(-1) + (c.square() if network.bias else 0.0)).sqrt()
+    out = V.norm(dim=-2)
+    grow = torch.where((into > 0) & (out > 0), (out / into.clamp_min(1e-300)).sqrt(), 1.0)
+    return network.flatten([(W * grow[..., None], c * grow if network.bias else None),
+                            (V / grow[..., None, :], e)])
+
+
+def _one_hidden(landscape):
+    net = landscape.network if landscape.n else None
+    if not isinstance(net, MLP) or net.depth != 2 or not isinstance(landscape.loss, Square):
+        raise TypeError(f"landscape is {landscape!r}; expected an MLP with one hidden layer and a square loss")
+    return net

@@ -2,14 +2,16 @@
 
 On every piece from a to b the loss is bounded by some numbers c_0, ..., c_m, its controls: c_0 = L(a), c_m = L(b),
 L never exceeds the largest of them, and never rises along the piece by more than the sum of the rises from one to the
-next. Controls exist for three kinds of pieces:
+next. Controls exist for four kinds of pieces:
 
 * a polynomial of degree m in t has its Bernstein coefficients: a Bernstein polynomial is a mean of its coefficients,
   and has no more variation than they have (Farouki 2012, section 5.1). The square loss of a deep linear net is
   one on every piece, with m = 2 K; so is the square loss of any net where the last layer alone moves, with m = 2;
 * where the last layer alone moves, every loss that is convex in the output is convex in t: it stays below the larger
   end, and L(b) - L(t) <= max(0, L'(b));
-* where only incoming weights of dead units move, units with outgoing weights 0, the output is constant.
+* where only incoming weights of dead units move, units with outgoing weights 0, the output is constant;
+* where only the first of two layers moves and no ReLU goes on or off on any sample, the output is linear in t, and the
+  square loss a polynomial with m = 2.
 """
 
 from dataclasses import dataclass
@@ -38,7 +40,7 @@ class Bounds:
 
 
 def bounds(landscape: Landscape, points: Tensor) -> Bounds | None:
-    """Bounds on the loss along the polyline `points` (T, M); None where some piece is of none of the three kinds.
+    """Bounds on the loss along the polyline `points` (T, M); None where some piece is of none of the four kinds.
 
     They hold up to the rounding of float64 and are tight up to 1e-13 * max(1, loss).
     """
@@ -53,18 +55,31 @@ def bounds(landscape: Landscape, points: Tensor) -> Bounds | None:
     outer = torch.arange(landscape.M, device=points.device) >= net.slots[-1][0]
     convex = ~moved[:, ~outer].any(1)
     constant = ~(moved & ~_idle(net, points[:-1])).any(1)
-    if not bool((convex | constant).all()):
+    square = isinstance(landscape.loss, Square)
+    linear = convex | constant
+    if square and not bool(linear.all()):
+        linear |= ~moved[:, outer].any(1) & _same_side(net, points, landscape.x)
+    if not bool(linear.all()):
         return None
     values, gradients = landscape.value_and_gradient(points)
     start, end, way = values[:-1], values[1:], points[1:] - points[:-1]
-    square = isinstance(landscape.loss, Square)
-    if square:  # L(t) is quadratic: its middle Bernstein coefficient is L(0) + L'(0) / 2
-        middle = start + (gradients[:-1] * way).sum(1) / 2
+    if square:  # L(t) is quadratic, with L(1/2) = (L(0) + L(1)) / 4 + middle Bernstein coefficient / 2
+        middle = 2 * landscape.value((points[1:] + points[:-1]) / 2) - (start + end) / 2
     else:
         middle = end - (gradients[1:] * way).sum(1).clamp_min(0)
     middle = torch.where(constant, (start + end) / 2, middle)
-    kinds = {"convex": int((convex & ~constant).sum()), "constant": int(constant.sum())}
+    kinds = {"convex": int((linear & ~constant).sum()), "constant": int(constant.sum())}
     return _of(torch.stack([start, middle, end], 1), square, kinds)
+
+
+def _same_side(net: MLP, points: Tensor, x: Tensor) -> Tensor:
+    """Where no hidden unit of a net with one hidden layer of ReLUs goes on or off on a sample: (T - 1,), as a mask."""
+    if net.depth != 2 or net.activation.name != "relu":
+        return points.new_zeros(len(points) - 1, dtype=torch.bool)
+    first = MLP(net.widths[:-1], "identity", net.bias)
+    z = first(points[:, :first.M], x)  # (T, n, h)
+    side = torch.where(z.abs() > 1e-12 * z.abs().max().clamp_min(1), z.sign(), 0.0)  # 0: on the edge, up to rounding
+    return (side[1:] * side[:-1] >= 0).flatten(1).all(1)
 
 
 def deep_linear(landscape: Landscape) -> bool:
