@@ -82,6 +82,43 @@ def test_gradients_of_a_group_become_the_gradient_of_its_neuron(seed, loss):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_the_merged_landscape_is_a_piece_of_the_wide_one(seed):
+    """The proof's map T: affine, to the wide network's point, with L = L' o T, also far away and on kinks."""
+    net, layer = case(seed)
+    x = backend.normal(30, net.widths[0], seed=seed)
+    x[:10] = 0  # with all biases 0 these samples lie on the kinks of the first layer
+    y = backend.normal(30, net.widths[-1], seed=seed + 1)
+    theta = net.flatten([(W, 0 * b) for W, b in net.layers(backend.normal(net.M, seed=seed))])
+    wider, wide = rescaled_split(net, theta, layer, seed)
+    pairs = wider.layers(wide)
+    pairs[layer - 1][0][0], pairs[layer - 1][1][0], pairs[layer][0][:, 1] = 0, 0, 0  # two to be dropped
+    wide = wider.flatten(pairs)
+    merged = embedding.merge_directions(wider, wide, layer, 1 - 1e-9, floor=0.0)
+    assert (merged.groups < 0).sum() == 2
+    rho, out = rows_of(wider, wide, layer).norm(dim=1), pairs[layer][0]
+    kept = merged.groups >= 0
+    groups, rho, sums = merged.groups[kept], rho[kept], merged.network.layers(merged.theta)[layer][0]
+    total = torch.zeros(len(merged.sizes)).to(rho).index_add(0, groups, rho)
+
+    def embed(narrow):
+        small = merged.network.layers(narrow)
+        large = list(small)
+        W, b, A = (old.clone() for old in (*pairs[layer - 1], out))
+        W[kept], b[kept] = rho[:, None] * small[layer - 1][0][groups], rho * small[layer - 1][1][groups]
+        A[:, kept] = out[:, kept] + ((small[layer][0] - sums) / total)[:, groups]
+        large[layer - 1 : layer + 1] = [(W, b), (A, small[layer][1])]
+        return wider.flatten(large)
+
+    assert torch.allclose(embed(merged.theta), wide, rtol=1e-12, atol=1e-12)
+    big, little = Landscape(wider, x, y), Landscape(merged.network, x, y)
+    for size in (1e-3, 0.1, 3.0):
+        moved = merged.theta + backend.normal(len(merged.theta), seed=seed, scale=size)
+        assert float(big.value(embed(moved))) == pytest.approx(float(little.value(moved)), rel=1e-9)
+        middle = embed((moved + merged.theta) / 2) - (embed(moved) + wide) / 2
+        assert float(middle.abs().max()) < 1e-10 * (1 + float(embed(moved).abs().max()))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_both_certificates_refuse_a_wrong_grouping(seed):
     net = MLP([3 + seed % 2, 3, 2], "relu")
     x = backend.normal(40, net.widths[0], seed=seed)
@@ -168,9 +205,20 @@ def test_digits_pruned_by_merging():
         small = MLP([64, k, 10], "relu")
         top = accuracy(small, small.flatten([(W[largest], b[largest]), (out[:, largest], c)]))
         assert top < accuracy(merged.network, merged.theta) - 0.05
-        on_plateau = run.trajectory[9]  # step 450: the loss has just begun to fall
-        assert float(ground.value(on_plateau)) > 0.8
-        gathered += len(embedding.merge_directions(net, on_plateau, 1, 0.7).sizes) <= 20
+        mean, early = ground.y.mean(0), run.trajectory[4]  # step 200: the neurons do nothing yet, and have gathered
+        c = net.layers(early)[1][1]
+        assert float((net(early, ground.x) - c).abs().max()) < 1e-6 and float((c - mean).norm()) < 0.05
+        assert len(embedding.merge_directions(net, early, 1, 0.7).sizes) <= 50
+        on_plateau = run.trajectory[8]  # step 400: the loss is that of the best constant, up to 2 %
+        assert float(ground.value(on_plateau)) > 0.98 * float((ground.y - mean).square().sum(1).mean())
+        there = embedding.merge_directions(net, on_plateau, 1, 0.7)
+        both = (there.groups >= 0) & (merged.groups >= 0)  # not because neurons fall silent: 250 and more are heard
+        assert int(both.sum()) >= 250
+        gathered += len(there.sizes) <= 20
+        part = MLP([64, int(both.sum()), 10], "relu")
+        then, late = (embedding.merge_directions(part, part.flatten([(V[both], e[both]), (out[:, both], c)]), 1, 0.7,
+                                                 floor=0.0) for V, e in (net.layers(on_plateau)[0], (W, b)))
+        assert len(late.sizes) >= 2 * len(then.sizes)  # the same neurons part again
     assert (good, gathered) == (5, 5)
     control = descend.sgd(ground, net.init(seed=4), 400, 0.01, 200, seed)
     assert accuracy(net, control.theta) > 0.92
