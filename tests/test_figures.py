@@ -12,7 +12,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from losslab import backend, figures, inline
+from losslab import backend, figures, inline, levelsets
 
 ALT = "A parabola with its minimum 0 at 0."
 DATA_COLORS = {meaning: color for meaning, color in figures.COLORS.items() if color != figures.INK}
@@ -365,3 +365,18 @@ def test_spectrum_counts_and_says_so():
 def test_label_line_refuses_unequal_lengths():
     with pytest.raises(ValueError, match="x, y: got shapes"):
         figures.label_line(figures.new()[1], [0, 1], [0], "text")
+
+
+def test_a_merge_tree_is_drawn_without_crossings():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        births = rng.normal(size=12)
+        pairs = np.array([(i, int(rng.integers(i))) for i in range(1, 12)])
+        tree = levelsets.merge_tree(births, np.column_stack([pairs, births[pairs].max(1) + rng.exponential(size=11)]))
+        figure, ax = figures.new()
+        place = figures.merge_tree(ax, tree, level=0.5)
+        assert sorted(place.tolist()) == list(range(len(tree.bottoms)))
+        for i in range(1, len(place)):  # the joint of i passes over no branch that is still alive there
+            left, right = sorted((place[i], place[tree.into[i]]))
+            under = (place > left) & (place < right)
+            assert (tree.passes[under] <= tree.passes[i]).all()

@@ -22,8 +22,8 @@ from matplotlib.patheffects import withStroke
 from .axes import TensorAxes, numbers
 from .inline import CSS, DARK, INK, PAGE, PAPER, check_alt, figcaption, svg
 
-__all__ = ["COLORS", "DIVERGING", "INK", "SEQUENTIAL", "label_line", "line", "markup", "new", "points", "show",
-           "spectrum", "surface", "svg"]
+__all__ = ["COLORS", "DIVERGING", "INK", "SEQUENTIAL", "label_line", "line", "markup", "merge_tree", "new",
+           "points", "show", "spectrum", "surface", "svg"]
 
 # meaning: (colour, dashes, width of the line, marker)
 MEANINGS = {
@@ -237,3 +237,50 @@ def spectrum(ax, eigenvalues, tolerance=None):
     for x, text, side in zip((0.02, 0.5, 0.98), names, ("left", "center", "right"), strict=True):
         ax.text(x, 0.98, text, transform=ax.transAxes, ha=side, va="top")
     return counts
+
+
+def merge_tree(ax, tree, level=None, top=None):
+    """The merge tree of a landscape (`levelsets.MergeTree`): a branch for each valley, from its bottom up to its pass,
+    where it joins the branch of an older one. Valleys with a global minimum are green, spurious ones magenta.
+
+    `level` draws a water line; what lies above it is faint. `top` is where the oldest branch ends. Returns the places
+    of the valleys on the horizontal axis, an array (valleys,).
+
+    >>> from losslab import levelsets
+    >>> figure, ax = new()
+    >>> merge_tree(ax, levelsets.merge_tree([0.0, 1.0, 0.5], [[0, 1, 3.0], [1, 2, 2.0]])).tolist()
+    [0.0, 2.0, 1.0]
+    """
+    bottoms, into = _array(tree.bottoms), np.asarray(tree.into)
+    finite = _array(tree.passes)[1:]
+    top = 1.08 * max(bottoms.max(), finite.max(initial=bottoms.max())) if top is None else float(top)
+    passes = np.concatenate([[top], finite])
+    order = [0]  # valleys that join later stand further out
+    for i in sorted(range(1, len(into)), key=lambda i: -passes[i]):
+        order.insert(order.index(into[i]) + i % 2, i)
+    place = np.argsort(order).astype(float)
+    spurious = set(np.asarray(tree.spurious).tolist())
+    for i in range(len(into)):
+        meaning = "barrier" if i in spurious else "minimum"
+        joint = [place[i]] * 2 + ([place[into[i]]] if i else [])
+        height = [bottoms[i]] + [passes[i]] * (2 if i else 1)
+        _branch(ax, joint[:2], height[:2], line(meaning) | {"linestyle": "-"}, level)
+        if i:
+            _branch(ax, joint[1:], height[1:], {"color": INK, "linewidth": 1.2}, level)
+        ax.plot(place[i], bottoms[i], **points("minimum" if i not in spurious else "barrier"),
+                alpha=1.0 if level is None or bottoms[i] <= level else 0.3)
+    if level is not None:
+        ax.axhline(level, color=COLORS["descent"], linewidth=2.4)
+    ax.set(xlim=(-0.7, len(into) - 0.3), ylim=(None, top), xticks=[], ylabel="level $u$")
+    ax.spines["bottom"].set_visible(False)
+    return place
+
+
+def _branch(ax, x, y, look, level):
+    """A straight branch; above the level it is faint."""
+    wet = y[1] if level is None else min(max(level, y[0]), y[1])
+    if y[0] == y[1]:
+        ax.plot(x, y, **look, alpha=1.0 if level is None or y[0] <= level else 0.3)
+        return
+    ax.plot(x, [y[0], wet], **look)
+    ax.plot(x, [wet, y[1]], **look, alpha=0.3)
