@@ -50,7 +50,8 @@ def connect(landscape: Landscape, a, b) -> Path:
     For hidden widths above min(d, k) and every loss that is convex in the output. One matrix moves at a time, along a
     straight line. On all pieces but one the product W_K ... W_1 stays as it is: rows of the last matrices are
     exchanged until both ends have the same ones. On the piece named "segment" the product moves straight. The data are
-    never looked at. Where k > d the transposed chain is used. Source: Freeman and Bruna 2017, with another path.
+    never looked at. Where k > d the transposed chain is used. Source: Freeman and Bruna 2017, for the
+    statement.
 
     Raises TypeError unless the landscape is that of an MLP without biases and with identity activations, ValueError
     for a hidden width of min(d, k) or less.

@@ -37,7 +37,7 @@ def connect(landscape: Landscape, a, b, weight: float, steps: int = 24) -> Path:
     For one hidden layer of width h > min(d, k), and every loss that is convex in the output. The legs: "strip" from
     each factor what the other does not see; "balance" them; move their product on a straight "segment"; "rotate" the
     hidden units; balance and strip backwards. A curve, with `steps` points on each leg that is curved: the points lie
-    on it, the straight pieces between them do not. Source: Freeman and Bruna 2017, with another path.
+    on it, the straight pieces between them do not. Source: Freeman and Bruna 2017 for the statement.
 
     Raises TypeError and ValueError like `connecting.connect`, and ValueError for other than one hidden layer.
 
