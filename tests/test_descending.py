@@ -80,6 +80,17 @@ def test_one_matrix_moves_until_the_turn_and_the_rank_legs_keep_the_product(seed
                 assert (products[i + 1] - products[i]).abs().max() <= 1e-12 * max(1.0, size)
 
 
+@pytest.mark.parametrize("seed", [8, 9, 10, 11])
+def test_what_no_sample_sees_of_the_first_matrix_stays_when_it_is_fitted(seed):
+    landscape, source = drawn(seed)  # inputs of low rank, or few of them
+    x = landscape.x
+    unseen = torch.eye(x.shape[1]).to(x) - torch.linalg.pinv(x) @ x
+    path = descending(landscape, backend.normal(landscape.M, seed=source))
+    W_1 = landscape.network.layers(path.points)[0][0] @ unseen
+    moves = [(W_1[i + 1] - W_1[i]).abs().max() for i, name in enumerate(path.names) if name != "rank"]
+    assert moves and max(moves) < 1e-10 * max(1.0, float(path.points.abs().max()))
+
+
 def test_a_net_with_one_matrix_goes_straight():
     x, y = backend.normal(2, 3, seed=0), backend.normal(2, 2, seed=1)
     landscape = Landscape(MLP([3, 2], "identity", bias=False), x, y, "sse")
