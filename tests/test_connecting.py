@@ -105,6 +105,15 @@ def test_connect_survives_nearly_dependent_rows():
         path = connecting.connect(landscape, a, b)
         assert certify.path_below(landscape, path, float(path.losses[[0, -1]].max()), tol=1e-11)
         assert float(path.points.abs().max()) < 100
+        products = linear.product(landscape.network, path.points[:path.names.index("segment") + 1])
+        assert float((products - products[0]).abs().max()) < 1e-11
+
+
+def test_a_new_row_is_new_to_both_ends():
+    """What one end does not see may be all that the other end sees."""
+    scalar = Landscape(MLP([1, 2, 1], "identity", bias=False), [[1.0]], [[1.0]], "sse")
+    path = connecting.connect(scalar, [1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0])
+    assert certify.path_below(scalar, path, 0.0) and float(path.points.abs().max()) < 3
 
 
 @pytest.mark.parametrize("seed", range(20))
