@@ -137,7 +137,8 @@ def _new_row(V, other) -> Tensor:
     """A unit vector (p,) at least 45 degrees from the row spaces of V and of other, (k, p) with k < p."""
     unseen, unseen_too = (torch.linalg.svd(v).Vh[len(v):] for v in (V, other))
     left, _, right = torch.linalg.svd(unseen @ unseen_too.mT)  # the pair at the smallest angle: at most 90 degrees
-    return torch.nn.functional.normalize(left[:, 0] @ unseen + right[0] @ unseen_too, dim=0)
+    r = torch.nn.functional.normalize(left[:, 0] @ unseen + right[0] @ unseen_too, dim=0)
+    return r * r[r.abs().argmax()].sign()  # the other sign would do as well: the same one on every machine
 
 
 class _Way:
