@@ -79,6 +79,7 @@ def test_a_grid_with_and_without_diagonals():
     assert len(grid(np.zeros((4, 5)))[1]) == 4 * 4 + 3 * 5
     assert len(grid(np.zeros((4, 5)), diagonal=True)[1]) == 4 * 4 + 3 * 5 + 2 * 3 * 4
     assert len(grid(torch.zeros(3, 3, 3))[1]) == 3 * 2 * 9
+    assert len(grid(torch.zeros(3, 3, 3), diagonal=True)[1]) == 3 * 18 + 6 * 12 + 4 * 8
 
 
 def test_a_grid_that_is_too_coarse_misses_a_valley():
@@ -189,6 +190,18 @@ def test_the_certificate_sees_a_moved_witness():
     for other in (replace(tree, passes=tree.passes + 1e-6), replace(tree, bottoms=tree.bottoms - 1e-6),
                   replace(tree, bottoms=tree.bottoms[:-1], passes=tree.passes[:-1])):
         assert not certify.valleys(cells, other)
+
+
+def test_cones_and_links_are_checked_on_their_own():
+    cells = relu_cells(*random_data(3, 4), 2)
+    assert levelsets.complete(cells)
+    swapped = cells.faces.copy()
+    swapped[[0, -1]] = swapped[[-1, 0]]
+    links = cells.links.copy()
+    links[0, :2] = links[0, 0], (links[0, 1] + 1) % len(cells.births)
+    for moved in (replace(cells, faces=swapped), replace(cells, rays=cells.rays[::-1]), replace(cells, links=links),
+                  replace(cells, x=cells.x + [[0.1, 0.0]]), replace(cells, rays=np.roll(cells.rays, 1, 0) * [1, -1])):
+        assert not levelsets.complete(moved)
 
 
 def test_unfit_data_are_refused():
