@@ -158,7 +158,7 @@ def test_the_wall_at_equality(seed):
     hidden[l - 1] = k
     landscape = deep([d, *hidden, k], choose.choice([d, 20]), seed)
     net, known = landscape.network, linear.explained(landscape)
-    height = known.floor + float(known.values[-1])
+    floor, height = known.floor, known.floor + float(known.values[-1])
     upper = MLP(net.widths[l:], "identity", bias=False)
 
     def sign(theta):
@@ -176,31 +176,39 @@ def test_the_wall_at_equality(seed):
         u, s, v = torch.linalg.svd(broken, full_matrices=False)
         s[k - 1:] = 0
         broken[:] = u * s @ v
-        if l == 1:
-            rest = W[2] @ W[1]
-            W[0][:] = torch.linalg.pinv(rest, rtol=1e-9) @ known.best
+        if trial == 0:  # the best one: a range of u_1, ..., u_{k - 1}
+            W[2][:] = known.vectors[:, :-1] @ backend.normal(k - 1, hidden[1], seed=seed)
+        W[0][:] = torch.linalg.pinv(W[2] @ W[1], rtol=1e-9) @ known.best
         assert float(torch.linalg.svdvals(linear.product(net, theta))[k - 1]) < 1e-9
         assert float(landscape.value(theta)) > height - 1e-8
+        assert trial or float(landscape.value(theta)) == pytest.approx(height, rel=1e-8)
     # (2) No polygon is lower: exact tops.
     source = backend.generator(seed)
     for corners in range(1, 16):
         between = backend.normal(1 + corners % 3, landscape.M, seed=source)
         assert pieces.bounds(landscape, torch.cat([a[None], between, b[None]])).highest > height - 1e-9
-    # (3) One hidden layer.
-    shallow = Landscape(MLP([d, k, k], "identity", bias=False), landscape.x, landscape.y, "sse")
-    U, J = known.vectors, torch.eye(k).to(known.vectors)
-    J[-1, -1] = -1
-    first, second = (shallow.network.flatten([(J_ @ U.mT @ known.best, None), (U @ J_, None)]) for J_ in (J @ J, J))
-    line = paths.straight(shallow, first, second)
-    assert pieces.bounds(shallow, line.points).highest == pytest.approx(height, rel=1e-9)
-    t = torch.linspace(-1, 1, 21).to(U)
-    hump = known.floor + (1 - t**2) ** 2 * known.values[-1]
-    assert torch.allclose(shallow.value(line.at((1 - t) / 2)), hump, rtol=1e-9)
+    # (3) One hidden layer; and of k units for k inputs and k + 1 outputs, where the wall is as high as its d-th value.
+    for shallow in (Landscape(MLP([d, k, k], "identity", bias=False), landscape.x, landscape.y, "sse"),
+                    deep([k, k, k + 1], 20, seed)):
+        known = linear.explained(shallow)
+        top = known.floor + float(known.values[k - 1])
+        U, J = known.vectors[:, :k], torch.eye(k).to(known.vectors)
+        J[-1, -1] = -1
+        first, second = (shallow.network.flatten([(J_ @ U.mT @ known.best, None), (U @ J_, None)]) for J_ in (J @ J, J))
+        line = paths.straight(shallow, first, second)
+        assert pieces.bounds(shallow, line.points).highest == pytest.approx(top, rel=1e-9)
+        t = torch.linspace(-1, 1, 21).to(U)
+        hump = known.floor + (1 - t**2) ** 2 * known.values[k - 1]
+        assert torch.allclose(shallow.value(line.at((1 - t) / 2)), hump, rtol=1e-9)
+        for size in (2.0, 1.0, 0.3, 0.03):
+            between = line.at([0.3, 0.6]) + backend.normal(2, shallow.M, seed=source, scale=size)
+            around = torch.cat([first[None], between, second[None]])
+            assert pieces.bounds(shallow, around).highest > top - 1e-9 * max(1.0, top)
     # One unit more, and the wall is gone.
     wide = Landscape(MLP([d, *[k + 1] * 2, k], "identity", bias=False), landscape.x, landscape.y, "sse")
     a = minimum(wide, seed)
     around = connecting.connect(wide, a, mirrored(wide.network, a, l))
-    assert certify.path_below(wide, around, known.floor, tol=1e-10) and known.floor + 1e-6 < height
+    assert certify.path_below(wide, around, floor, tol=1e-10) and floor + 1e-6 < height
 
 
 @pytest.mark.parametrize("seed", SEEDS)
