@@ -45,7 +45,7 @@ def starts(landscape, source):
         lowered.append(U * s @ Vh)
     points["low ranks"] = lowered
     points = {kind: net.flatten([(V, None) for V in Ws]) for kind, Ws in points.items()}
-    modes = linear._positive(linear.explained(landscape))
+    modes = linear.explained(landscape).rank
     for r in range(min(modes, *net.widths[1:-1]) + 1):
         points[f"saddle of rank {r}"] = linear.critical_point(landscape, range(modes - r + 1, modes + 1))
     return points

@@ -26,7 +26,7 @@ def drawn(widths, seed=0, rank=None, rank_x=None, loss="sse", n=12):
 
 def sets(landscape):
     """Every set of modes that fits through the net."""
-    q = linear._positive(linear.explained(landscape))
+    q = linear.explained(landscape).rank
     most = min(q, *landscape.network.widths[1:-1])
     return [chosen for r in range(most + 1) for chosen in itertools.combinations(range(1, q + 1), r)]
 
@@ -69,7 +69,7 @@ def test_a_mode_grows_to_the_next_critical_point(widths, loss):
     t = torch.linspace(0, 1.2, 7, dtype=torch.float64)
     for chosen in sets(landscape):
         here = linear.critical_value(landscape, chosen)
-        for new in set(range(1, linear._positive(e) + 1)) - set(chosen):
+        for new in set(range(1, e.rank + 1)) - set(chosen):
             if len(chosen) == min(widths[1:-1]):
                 with pytest.raises(ValueError, match="chosen"):
                     linear.grow(landscape, chosen, new)

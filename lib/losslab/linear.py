@@ -45,12 +45,17 @@ class Explained:
     values    lambda_1 >= ... >= lambda_k >= 0, the eigenvalues of S = (Y X^+ X)(Y X^+ X)^T, times the loss's factor
     vectors   (k, k), their orthonormal eigenvectors as columns
     floor     the loss of `best`: no linear map has a lower one
+    rank      q, the rank of S: how many lambda are positive
     """
 
     best: Tensor
     values: Tensor
     vectors: Tensor
     floor: float
+
+    @property
+    def rank(self) -> int:
+        return int((self.values > RANK**2 * self.values[0]).sum())  # they are squares of singular values
 
 
 def explained(landscape: Landscape) -> Explained:
@@ -136,7 +141,7 @@ def critical_inertia(landscape: Landscape, chosen, through: int | None = None) -
     e, rows, m = _modes(landscape, chosen, through)
     widths, r = landscape.network.widths, len(rows)
     m = widths[1] if len(widths) == 3 else m
-    left = [j for j in range(_positive(e)) if j not in rows]
+    left = [j for j in range(e.rank) if j not in rows]
     gap = e.values[left][None] - e.values[rows][:, None]  # lambda_j - lambda_i
     same = RANK * float(e.values[0])
     unused = (m - r) * len(left)
@@ -177,17 +182,11 @@ def _modes(landscape, chosen, through):
     if len(widths) < 3:
         raise TypeError(f"landscape is {landscape!r}; expected a network with a hidden layer")
     e, rows, p = explained(landscape), [int(i) - 1 for i in chosen], min(widths[1:-1])
-    q = _positive(e)
-    if len(set(rows)) < len(rows) or any(not 0 <= i < q for i in rows) or len(rows) > p:
-        raise ValueError(f"chosen is {list(chosen)}; expected at most {p} different modes from 1 to {q}")
+    if len(set(rows)) < len(rows) or any(not 0 <= i < e.rank for i in rows) or len(rows) > p:
+        raise ValueError(f"chosen is {list(chosen)}; expected at most {p} different modes from 1 to {e.rank}")
     if through is not None and (len(widths) == 3 or not len(rows) <= through <= p):
         raise ValueError(f"through is {through}; expected from {len(rows)} to {p}, and at least two hidden layers")
     return e, rows, len(rows) if through is None else through
-
-
-def _positive(e: Explained) -> int:
-    """The rank of S: how many lambda are positive. They are squares of singular values."""
-    return int((e.values > RANK**2 * e.values[0]).sum())
 
 
 def move(landscape: Landscape, theta, maps) -> Tensor:

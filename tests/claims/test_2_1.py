@@ -28,8 +28,7 @@ def drawn(widths, seed, rank=None, n=30):
 
 
 def modes(landscape):
-    values = linear.explained(landscape).values
-    return int((values > 1e-18 * values[0]).sum())
+    return linear.explained(landscape).rank
 
 
 def sets(landscape):
@@ -261,6 +260,24 @@ def test_the_same_points_in_a_deep_network(seed):
                                                           if r else torch.eye(landscape.M)[:1])
         assert float(landscape.hessian(torch.zeros(landscape.M)).abs().max()) == 0.0
     assert flat >= 2
+    # Equal eigenvalues, and inputs of a subspace, with two hidden layers.
+    s = torch.sort(0.5 + backend.uniform(2, seed=seed)).values.flip(0)
+    tied = Landscape(MLP([4, 3, 2, 4], "identity", bias=False), torch.eye(4), torch.diag(s[[0, 0, 1, 1]]), "sse")
+    wide = drawn((3, 2, 3, 4), seed)
+    seen_twice = torch.cat([wide.x, wide.x @ torch.ones(3, 2).to(wide.x)], 1)
+    fewer = Landscape(MLP([5, 2, 3, 4], "identity", bias=False), seen_twice, wide.y, "sse")
+    for landscape, d, worth in ((tied, 4, [2, 2, 1, 1]), (fewer, 3, [3, 2, 1])):  # d is the rank of X
+        k, q = landscape.network.widths[-1], len(worth)
+        for chosen in sets(landscape):
+            r, left = len(chosen), [j for j in range(1, q + 1) if j not in chosen]
+            pairs = [worth[j - 1] - worth[i - 1] for i in chosen for j in left]
+            for m in range(r, 3):
+                negative = sum(gap > 0 for gap in pairs) + (m - r) * (q - r)
+                positive = r * (d + k - r) - sum(gap >= 0 for gap in pairs) + (m - r) * (q - r)
+                expected = (negative, landscape.M - negative - positive, positive)
+                theta = linear.critical_point(landscape, chosen, m)
+                assert is_critical(landscape, theta) and linear.critical_inertia(landscape, chosen, m) == expected
+                assert inertia(landscape.hessian(theta)).counts == expected
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -292,8 +309,9 @@ def test_the_way_from_saddle_to_saddle(seed):
 
 
 def rests(landscape, seed):
-    """The losses above the minimum, and the smallest eigenvalues, where a search for critical points ends."""
-    ends = descend.polish(landscape, landscape.network.init(seed, batch=8), method="gradient_norm", tol=1e-11)
+    """The losses above the minimum, and the points, where a search for critical points ends."""
+    starts = landscape.network.init(seed, batch=32, scale=1.5)
+    ends = descend.polish(landscape, starts, method="gradient_norm", tol=1e-11)
     at = ends.theta[ends.converged]
     return landscape.value(at) - linear.lowest(landscape), at
 
@@ -329,13 +347,15 @@ def test_kawaguchi(seed):
     if len(widths) > 3:
         assert inertia(landscape.hessian(dead)).negative == 0 and float(landscape.value(dead)) > lowest + 1e-6
     # Critical points of any kind that a search meets: no minus, then optimal or not of rank p.
-    above, at = rests(landscape, seed)
+    (above, at), checked = rests(landscape, seed), 0
     for gap, theta in zip(above, at, strict=True):
         weights = [W for W, _ in landscape.network.layers(theta)][1:-1]
         middle = torch.linalg.multi_dot([*weights[::-1]]) if len(weights) > 1 else (weights or [torch.eye(p)])[0]
         full = len(widths) == 3 or float(torch.linalg.svdvals(middle)[p - 1]) > 1e-2
         if float(gap) > 1e-4 and full:
             assert float(torch.linalg.eigvalsh(landscape.hessian(theta))[0]) < -1e-6
+            checked += 1
+    assert checked >= 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -371,6 +391,7 @@ def test_the_levels_of_the_descent_with_other_data(seed, printed):
     said, space = rerun(LESSON, seed, LEVELS)
     assert all(said[name] == printed[name] for name in LEVELS)
     assert max(abs(share) for share in space["shares"]) < 0.1  # how near the levels are, before polishing
+    assert bool((space["far"] < 0.2 * space["rests"].theta.norm(dim=1)).all())  # and the points
 
 
 @pytest.mark.parametrize("seed", range(3))
