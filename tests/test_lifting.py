@@ -102,6 +102,30 @@ def test_points_meet_where_their_units_just_fit():
         lifting.meet(landscape, a, b)
 
 
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_the_scale_of_the_inputs_does_not_matter(size):
+    landscape = net([3, 6, 1])
+    scaled = Landscape(landscape.network, size * landscape.x, landscape.y, "sse")
+    theta = backend.normal(landscape.M, seed=1)
+    theta[:18] = theta[:3].repeat(6)  # all units equal
+    path = lifting.monotone(scaled, theta)
+    assert len(path.names) <= 13 and certify.monotone_path(scaled, path)
+    assert float(path.losses[-1]) == pytest.approx(float(lifting.monotone(landscape, theta).losses[-1]), rel=1e-8)
+    line = Landscape(MLP([1, 2, 1], "relu", bias=False), [[size**2], [-(size**2)]], [1.0, 1.0], "sse")
+    for seed in range(10):  # only a unit with the other sign is new
+        assert len(lifting.monotone(line, torch.ones(4), seed).names) == 3
+
+
+def test_a_rank_that_does_not_grow_is_refused():
+    """One unit is so large that the others count as zero beside it: no endless search."""
+    landscape = net([3, 7, 1])
+    theta = backend.normal(landscape.M, seed=1)
+    theta[:3] *= 1e6
+    for walk in (lambda: lifting.monotone(landscape, theta), lambda: lifting.exchange(landscape, theta, 0 * theta)):
+        with pytest.raises(ValueError, match="features of rank 1 even after 6 new units; expected 6"):
+            walk()
+
+
 def test_only_idle_units_are_aimed():
     walk = lifting.Walk(net([2, 3, 1]), backend.normal(9, seed=0))
     with pytest.raises(AssertionError, match="only idle units"):

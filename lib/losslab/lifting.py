@@ -75,9 +75,10 @@ def intrinsic_dimension(activation, d: int | None = None, x=None, units: int = 4
                         seed: int = 0) -> Dimension:
     """The rank of the features of many Gaussian units on the inputs x (n, d), or on Gaussian points in R^d.
 
-    The matrix [sigma(<w_j, x_i>)], each row and then each column scaled to length 1. On n given inputs the rank is at
-    most n. Singular values above 1e-9 of the largest count; the others must be rounding, and 10,000 times smaller. The
-    rank must be the same with half of the units and of the Gaussian points: else more of them could show more.
+    The matrix [sigma(<w_j, x_i>)], each column scaled to length 1 (on Gaussian points first each row). On n given
+    inputs the rank is at most n. Singular values above 1e-9 of the largest count; the others must be rounding, and
+    10,000 times smaller. The rank must be the same with half of the units and of the Gaussian points: else more of them
+    could show more.
 
     Raises NoClearGap where there is no such gap, as for tanh; ValueError where the rank still grows.
 
@@ -163,15 +164,46 @@ class Walk:
         W[slots] = rows
         self.step(name, W=W)
 
-    def gather(self):
-        """As few units as possible do all the work: (r,) slots with independent features. The outputs do not change."""
-        live = self.U.any(0).nonzero()[:, 0]
+    def gather(self, units=None):
+        """As few units as possible do all the work: (r,) slots with independent features. The outputs do not change.
+
+        They are chosen among `units`, whose features must span those of all that work: by default, these.
+        """
+        units = self.U.any(0).nonzero()[:, 0] if units is None else units
         phi = self.phi
-        slots = live[independent(phi[:, live])]
+        slots = units[independent(phi[:, units])]
         U = torch.zeros_like(self.U)
         U[:, slots] = self.U @ torch.linalg.lstsq(phi[:, slots], phi).solution.T if len(slots) else 0.0
         self.step("gather", U=U)
         return slots.tolist()
+
+    def raise_rank(self, q, source, tries=50):
+        """The features get rank q, the intrinsic dimension on the data; the outputs do not change.
+
+        While they are dependent, a null vector nu of Phi switches one unit off, U -> U - U_j nu^T / nu_j; it is then
+        re-aimed, at the best of `tries` random places. Each turn raises the rank by one.
+        """
+        for _ in range(q + 1):
+            phi = self.phi
+            _, s, V = torch.linalg.svd(phi)
+            rank = int((s > ZERO * s[0]).sum())
+            if rank >= q:
+                return
+            nu = V[-1]
+            j = int(nu.abs().argmax())
+            if bool(self.U[:, j].any()):
+                U = self.U - self.U[:, [j]] * nu / nu[j]
+                U[:, j] = 0.0
+                self.step("switch a unit off", U=U)
+            rest = torch.cat([phi[:, :j], phi[:, j + 1 :]], 1)
+            span = torch.linalg.svd(rest, full_matrices=False)
+            span = span.U[:, span.S > ZERO * s[0]]
+            rows = backend.normal(tries, self.W.shape[1], seed=source)
+            made = self.network.activation.value(self.landscape.x @ rows.T)
+            new = (made - span @ (span.T @ made)).norm(dim=0) / made.norm(dim=0).clamp_min(1e-300)
+            self.aim([j], rows[new.argmax()])
+        raise ValueError(f"theta has features of rank {rank} even after {q} new units; expected {q}: are units of very "
+                         "different sizes, or more tries needed?")
 
     def shift(self, source, target):
         """The idle slot `target` takes over from `source`."""
@@ -210,41 +242,28 @@ def independent(columns: Tensor) -> Tensor:
 def monotone(landscape: Landscape, theta, seed: int = 0, tries: int = 50) -> Path:
     """From theta (M,) to a global minimum, without a rise: needs width h >= q, the intrinsic dimension on the data.
 
-    While the features have rank below q: a null vector nu of Phi switches one unit off, U -> U - U_j nu^T / nu_j, with
-    constant outputs; the idle unit is re-aimed, at the best of `tries` random places. Then the output weights go
-    straight to the least squares optimum. (Proof of the theorem on width q in lesson 2.4.)
+    First the features get rank q, with constant outputs (`Walk.raise_rank`). Then the output weights go straight to the
+    least squares optimum. (Proof of the theorem on width q in lesson 2.4.)
 
-    Raises ValueError where h < q.
+    Raises ValueError where h < q, or where the rank does not grow in floating point; TypeError for another loss.
 
     >>> net = Landscape(MLP([1, 1, 1], "quadratic", bias=False), [[1.0], [2.0]], [1.0, 4.0], loss="sse")
     >>> monotone(net, [0.0, 5.0]).names
     ('switch a unit off', 're-aim idle units', 'fit')
     """
-    walk, source = Walk(landscape, theta), backend.generator(seed)
-    d, h, _ = walk.network.widths
-    q = intrinsic_dimension(walk.network.activation, x=landscape.x, seed=seed).q
-    if h < q:
-        raise ValueError(f"landscape has width {h}; expected at least the intrinsic dimension {q}")
-    while True:
-        phi = walk.phi
-        _, s, V = torch.linalg.svd(phi)
-        if int((s > ZERO * max(1.0, float(s[0]))).sum()) >= q:
-            break
-        nu = V[-1]
-        j = int(nu.abs().argmax())
-        if bool(walk.U[:, j].any()):
-            U = walk.U - walk.U[:, [j]] * nu / nu[j]
-            U[:, j] = 0.0
-            walk.step("switch a unit off", U=U)
-        rest = torch.cat([phi[:, :j], phi[:, j + 1 :]], 1)
-        span = torch.linalg.svd(rest, full_matrices=False)
-        span = span.U[:, span.S > ZERO * max(1.0, float(s[0]))]
-        rows = backend.normal(tries, d, seed=source)
-        made = walk.network.activation.value(landscape.x @ rows.T)
-        new = (made - span @ (span.T @ made)).norm(dim=0) / made.norm(dim=0).clamp_min(1e-300)
-        walk.aim([j], rows[new.argmax()])
+    walk, q = Walk(landscape, theta), _dimension(landscape, seed)
+    walk.raise_rank(q, backend.generator(seed), tries)
     walk.step("fit", U=walk.network.layers(refit(landscape, walk.points[-1]))[1][0])
     return walk.path()
+
+
+def _dimension(landscape, seed, spare=0):
+    network = one_hidden(landscape)
+    q, h = intrinsic_dimension(network.activation, x=landscape.x, seed=seed).q, network.widths[1]
+    if h < q + spare:
+        least = f"{q + 1}, the intrinsic dimension and one" if spare else f"the intrinsic dimension {q}"
+        raise ValueError(f"landscape has width {h}; expected at least {least}")
+    return q
 
 
 def meet(landscape: Landscape, a, b) -> Path:
@@ -280,15 +299,17 @@ def meet(landscape: Landscape, a, b) -> Path:
 def exchange(landscape: Landscape, a, b, seed: int = 0) -> Path:
     """From a to b, never above the higher of the two: needs only h >= q + 1, one unit to spare.
 
-    Down from both (`monotone`) to the lowest loss, and there from one basis of the feature space to the other: the idle
-    unit takes the next unit of b's basis, which replaces one of a's (Steinitz), with constant outputs.
+    The features of both get rank q, and q units do all the work. Then from one basis of the feature space to the other:
+    the idle unit takes the next unit of b's basis, which replaces one of a's (Steinitz), with constant outputs. Last,
+    the output weights go straight to b's, the only piece on which the outputs change. For any loss convex in them.
+
+    Raises ValueError where h < q + 1, or where the rank does not grow in floating point.
     """
-    forth, back = monotone(landscape, a, seed), monotone(landscape, b, seed + 1)
-    walk, goal = Walk(landscape, forth.points[-1]), Walk(landscape, back.points[-1])
-    h = walk.network.widths[1]
-    old, new = walk.gather(), goal.gather()
-    if len(old) >= h:
-        raise ValueError(f"landscape has width {h}; expected at least {len(old) + 1}, the intrinsic dimension and one")
+    walk, goal = Walk(landscape, a), Walk(landscape, b)
+    q, h = _dimension(landscape, seed, spare=1), walk.network.widths[1]
+    for end, draw in ((walk, seed), (goal, seed + 1)):
+        end.raise_rank(q, backend.generator(draw))
+    old, new = walk.gather(torch.arange(h)), goal.gather(torch.arange(h))
     wanted, place = list(new), {}  # place: {slot: the slot of `goal` whose unit it carries now}
     while wanted:
         live = [*old, *place]
@@ -307,6 +328,5 @@ def exchange(landscape: Landscape, a, b, seed: int = 0) -> Path:
     walk.rearrange(place)
     idle = [slot for slot in range(h) if slot not in new]
     walk.aim(idle, goal.W[idle])
-    walk.step("settle", U=goal.U)  # the same outputs from the same independent features: only rounding moves
-    across = walk.path().then(goal.path().reversed())
-    return forth.then(across).then(back.reversed())
+    walk.step("hand over", U=goal.U)
+    return walk.path().then(goal.path().reversed())

@@ -51,9 +51,12 @@ def squares(T=(3.0, -2.0), h=1):
     return Landscape(MLP([2, h, 1], "quadratic", bias=False), x, T[0] * x[:, 0] ** 2 + T[1] * x[:, 1] ** 2, "sse")
 
 
-def valleys(landscape, level, angles=360, sizes=801, reach=6.0):
-    """Components of {L <= level} in (angle of w, m = v |w|^2), from the landscape's own values on a grid."""
-    a = torch.arange(angles, dtype=torch.float64) * 2 * math.pi / angles
+def valleys(landscape, level, angles=360, turn=2 * math.pi, sizes=801, reach=6.0):
+    """Components of {L <= level} in (angle of w, m = v |w|^2), from the landscape's own values on a grid.
+
+    A whole turn counts in the weights, half a turn in the matrices, where w and -w are the same.
+    """
+    a = torch.arange(angles, dtype=torch.float64) * turn / angles
     m = torch.linspace(-reach, reach, sizes, dtype=torch.float64)
     grid = torch.stack([a.cos()[:, None].expand(angles, sizes), a.sin()[:, None].expand(angles, sizes),
                         m.expand(angles, sizes)], 2)
@@ -74,7 +77,9 @@ def valleys(landscape, level, angles=360, sizes=801, reach=6.0):
 def test_too_narrow_fails(seed):
     """The values of the proof, the bottoms, the wall, the number of valleys; and for other targets diag(A, -B)."""
     one = squares()
-    assert [valleys(one, u) for u in (6.0, 11.9, 12.1, 13.4, 13.6, 20.0)] == [2, 2, 4, 4, 1, 1]
+    levels = (6.0, 11.9, 12.1, 13.4, 13.6, 20.0)
+    assert [valleys(one, u) for u in levels] == [2, 2, 4, 4, 1, 1]
+    assert [valleys(one, u, 180, math.pi) for u in levels] == [1, 1, 2, 2, 1, 1]
     theta = backend.normal(200, 3, seed=seed)
     m, sine = theta[:, 2] * theta[:, :2].square().sum(1), (theta[:, 1] / theta[:, :2].norm(dim=1)).square()
     b = 3.5 - 5 * sine
@@ -145,7 +150,8 @@ def test_width_q_has_property_p(seed):
             path = lifting.monotone(landscape, theta, seed)
             assert exact(certify.monotone_path(landscape, path)) and torch.equal(path.points[0], theta)
             assert float(path.losses[-1]) == pytest.approx(floor, rel=1e-8, abs=1e-10)
-            assert len(path.names) <= 2 * landscape.network.widths[1] + 1
+            rank = int(torch.linalg.matrix_rank(lifting.features(landscape, path.points[-1])))
+            assert rank == (q if landscape.n == 40 else n) and len(path.names) <= 2 * rank + 1
         path = lifting.monotone(landscape, starts(landscape, seed)[1], seed)
         assert not certify.monotone_path(landscape, torch.cat([path.points[:1], path.points[2:]]))
         assert not certify.monotone_path(landscape, path.reversed())
@@ -193,16 +199,26 @@ def test_two_points_meet_at_width_2q(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_one_spare_unit_is_enough(seed):
-    """Exchange paths at width q + 1, exact; at width q the two minima of the smallest example are apart."""
+    """Exchange paths at width q + 1, exact, for two losses; at width q two minima can be apart."""
     a, d, k = POLYNOMIALS[seed % 5]
     q = lifting.polynomial_dimension(a, d)
-    for landscape in (problem(lifting.polynomial(*a), d, k, q + 1, seed), problem("relu", 2, k, 7, seed, n=6)):
+    logistic = problem(lifting.polynomial(*a), d, k, q + 1, seed, loss="logistic")
+    # with all targets 1 the logistic loss of some activations has no minimum
+    ones = Landscape(logistic.network, logistic.x, torch.ones_like(logistic.y), "logistic")
+    for landscape in (problem(lifting.polynomial(*a), d, k, q + 1, seed), logistic, ones,
+                      problem("relu", 2, k, 7, seed, n=6)):
         mine, theirs = starts(landscape, seed), starts(landscape, seed + 30)
         for i in range(5):
             s, t = mine[i], theirs[(i + seed) % 5]
             path = lifting.exchange(landscape, s, t, seed)
             assert torch.equal(path.points[0], s) and torch.equal(path.points[-1], t)
-            assert exact(certify.path_below(landscape, path, float(path.losses[[0, -1]].max())))
+            level = float(path.losses[[0, -1]].max())
+            assert exact(certify.path_below(landscape, path, level))
+            assert not certify.path_below(landscape, path, level - 1e-6 * max(1, level))
+            outputs = landscape.outputs(path.points)  # they change on one piece only, the last "hand over"
+            change = (outputs[1:] - outputs[:-1]).abs().flatten(1).amax(1) > 1e-8 * (1 + float(outputs.abs().max()))
+            last = max(j for j, name in enumerate(path.names) if name == "hand over")
+            assert change.nonzero()[:, 0].tolist() in ([], [last])
     even = problem("quadratic", 2, 1, 4, seed)
     point = lifting.monotone(even, starts(even, seed)[0], seed).points[-1]
     level = float(even.value(point))
@@ -239,37 +255,45 @@ def steps(path):
                 if name in ("turn", "boost", "rescale", "straight in S")], default=0.0)
 
 
+def on_axes_and_signs(T, h):
+    """The square loss with |D|^2 + (tr D)^2 / 2, D = S - T, from d + 2^(d-1) samples."""
+    d = len(T)
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * d).view(-1, d)[2 ** (d - 1) :]  # the first one is 1
+    x = torch.cat([torch.eye(d), signs / 2 ** (d / 4)]).double()
+    return Landscape(MLP([d, h, 1], "quadratic", bias=False), x, ((x @ T) * x).sum(1), "sse")
+
+
 def the_widths_are_the_best_possible(h, seed):
     """A spurious valley one unit below d, and two mirror images apart at d."""
     d = h + 1
-    T = torch.diag(torch.tensor([2.0] + [-1.0] * h, dtype=torch.float64)).to(backend.device())
-
-    def distance(target):
-        def function(t):
-            W, v = t[: len(t) - len(t) // (d + 1)].view(-1, d), t[len(t) - len(t) // (d + 1) :]
-            return ((W.T @ (v[:, None] * W) - target) ** 2).sum()
-        return function
-
-    narrow = Landscape.of_function(distance(T), M=h * (d + 1))
+    T = torch.diag(torch.tensor([4.0] + [-3.0] * h, dtype=torch.float64))
+    narrow, theta = on_axes_and_signs(T, h), backend.normal(1000, h * (d + 1), seed=seed)
+    D = quadratic.matrix(narrow, theta) - T.to(theta)
+    metric = D.square().sum((1, 2)) + D.diagonal(dim1=1, dim2=2).sum(1).square() / 2
+    assert torch.allclose(narrow.value(theta), metric)
     rows = torch.eye(d, dtype=torch.float64)[1:].flatten()
-    bottom = torch.cat([rows, -torch.ones(h, dtype=torch.float64)]).to(T)
-    assert float(narrow.value(bottom)) == pytest.approx(4)
+    bottom = torch.cat([rows, -3 * torch.ones(h, dtype=torch.float64)]).to(theta)
+    assert float(narrow.value(bottom)) == pytest.approx(24)
     best = bottom.clone()
-    best[:d], best[h * d] = torch.eye(d, dtype=torch.float64)[0].to(T), 2.0
-    assert float(narrow.value(best)) == pytest.approx(1)
-    theta = backend.normal(1000, h * (d + 1), seed=seed)
-    theta[:, h * d :] = -theta[:, h * d :].abs()
-    assert float(narrow.value(theta).min()) >= 4
-    theta[:, h * d] = 0.0  # on the way out some output weight is 0
-    assert float(narrow.value(theta).min()) >= 5
-    full = Landscape.of_function(distance(torch.eye(d).to(T)), M=d * (d + 1))
-    eye = torch.cat([torch.eye(d, dtype=torch.float64).flatten(), torch.ones(d, dtype=torch.float64)]).to(T)
+    best[:d], best[h * d] = torch.eye(d, dtype=torch.float64)[0].to(theta), 4.0
+    assert float(narrow.value(best)) == pytest.approx(13.5)
+    for tried in (theta, bottom + 0.3 * theta):  # anywhere, and near the bottom
+        tried[:, h * d :] = -tried[:, h * d :].abs()
+        assert float(narrow.value(tried).min()) >= 16
+        tried[:, h * d] = 0.0  # on the way out some output weight is 0
+        assert float(narrow.value(tried).min()) >= 25
+    assert not certify.path_below(narrow, torch.stack([bottom, best]), 24.99)
+    wide = on_axes_and_signs(T, d)  # one unit more, and there is a way out
+    start = torch.cat([bottom[: h * d], bottom[: d], bottom[h * d :], 0 * bottom[:1]])
+    assert float(quadratic.descend(wide, start).losses[-1]) < 1e-9
+    full = on_axes_and_signs(torch.eye(d, dtype=torch.float64), d)
+    eye = torch.cat([torch.eye(d, dtype=torch.float64).flatten(), torch.ones(d, dtype=torch.float64)]).to(theta)
     near = eye + 0.15 * backend.normal(1000, len(eye), seed=seed + 1)
     near = near[full.value(near) < 1]
     assert len(near) > 5 and bool((torch.linalg.det(near[:, : d * d].view(-1, d, d)) > 0).all())
     mirrored = eye.clone()
     mirrored[:d] *= -1
-    assert float(full.value(mirrored)) == 0 and not certify.path_below(full, torch.stack([eye, mirrored]), 0.99)
+    assert float(full.value(mirrored)) < 1e-24 and not certify.path_below(full, torch.stack([eye, mirrored]), 0.99)
     singular = backend.normal(1000, len(eye), seed=seed + 2)
     singular[:, :d] = singular[:, d : 2 * d]
     assert float(full.value(singular).min()) >= 1
@@ -304,6 +328,9 @@ def test_quadratic_networks_of_width_d(seed):
         settle = path.names.index("settle")
         assert float((path.points[settle + 1] - path.points[settle]).norm()) < 1e-7
         seen |= set(path.names)
+    other = problem("quadratic", d, 1, d + 1, seed, n, "logistic")  # the same points, another convex loss
+    path = quadratic.connect(other, signed_starts(wide, seed)[seed % 8], ends[(seed + 3) % 8])
+    assert certify.path_below(other, path, float(path.losses[[0, -1]].max()), between=0)
     assert d == 1 or {"turn", "boost", "merge parallel units"} <= seen
     if d > 1:  # the chords are not the path
         path = quadratic.descend(landscape, signed_starts(landscape, seed)[7])
