@@ -21,6 +21,16 @@ def tree_of(cells):
     return merge_tree(cells.births, cells.links)
 
 
+def struck_out(tree, valleys):
+    """The tree without these valleys; what flowed into them flows where they did."""
+    into, keep = tree.into.copy(), ~np.isin(np.arange(len(tree.into)), valleys)
+    for k in sorted(valleys, reverse=True):
+        into[into == k] = tree.into[k]
+    number = np.cumsum(keep) - 1
+    return replace(tree, bottoms=tree.bottoms[keep], passes=tree.passes[keep], cells=tree.cells[keep],
+                   into=np.where(into < 0, -1, number[into])[keep])
+
+
 # ---- merge trees
 
 
@@ -190,6 +200,81 @@ def test_the_certificate_sees_a_moved_witness():
     for other in (replace(tree, passes=tree.passes + 1e-6), replace(tree, bottoms=tree.bottoms - 1e-6),
                   replace(tree, bottoms=tree.bottoms[:-1], passes=tree.passes[:-1])):
         assert not certify.valleys(cells, other)
+
+
+@pytest.mark.parametrize(("h", "n", "seed"), [(1, 6, 148), (2, 6, 3), (3, 5, 3), (3, 4, 0)])
+def test_a_tree_without_one_of_its_valleys_is_refused(h, n, seed):
+    """Also where bottom and pass lie between two levels that the rest of the tree names."""
+    cells = relu_cells(*random_data(seed, n), h)
+    tree = tree_of(cells)
+    assert certify.valleys(cells, tree) and len(tree.bottoms) > 1
+    for bottom in np.unique(tree.bottoms[1:].round(9)):
+        alike = (1 + np.flatnonzero(np.abs(tree.bottoms[1:] - bottom) < 1e-8)).tolist()
+        for struck in (alike, alike[:1]):
+            fewer = struck_out(tree, struck)
+            assert levelsets.miscounted(cells, fewer) > 0 and not certify.valleys(cells, fewer)
+
+
+def test_valleys_with_each_others_passes_are_refused():
+    """The numbers of valleys are right at every level; the barriers are not."""
+    cells = relu_cells(*random_data(3, 6), 2)
+    tree = tree_of(cells)
+    first, last = tree.spurious[[0, -1]]
+    passes, into = tree.passes.copy(), tree.into.copy()
+    passes[[first, last]] = passes[[last, first]]
+    into[first] = last
+    twins = np.r_[tree.cells[[0, 0]], tree.cells[2:]]
+    for other in (replace(tree, passes=passes), replace(tree, into=np.r_[-1, np.zeros(len(into) - 1, dtype=int)]),
+                  replace(tree, into=into), replace(tree, cells=twins), replace(tree, cells=0 * tree.cells)):
+        assert levelsets.miscounted(cells, other) == 0
+        assert levelsets.mispaired(cells, other) > 0 and not certify.valleys(cells, other)
+    for other in (replace(tree, into=tree.into[:-1]), replace(tree, cells=tree.cells - len(cells.births)),
+                  replace(tree, passes=tree.passes.clip(max=3.0)), replace(tree, into=tree.into + len(into))):
+        assert not certify.valleys(cells, other)
+    # Each part on its own: a pass too late, a bottom too low, one cell for two valleys, past a lower valley to its own
+    # way out, and the two ends of a merging exchanged (then two others flow into a valley that has ended).
+    k, here = 12, np.arange(len(into))
+    older = into[k]
+    past = replace(tree, passes=np.where(here == k, tree.passes[older], tree.passes),
+                   into=np.where(here == k, tree.into[older], tree.into))
+    exchanged = replace(past, passes=np.where(here == older, tree.passes[k], past.passes),
+                        into=np.where(here == older, k, past.into))
+    for other, wrong in ((replace(tree, passes=tree.passes + 1e-6 * (here == last)), 1),
+                         (replace(tree, bottoms=tree.bottoms - 1e-6 * (here == 2)), 1),
+                         (replace(tree, cells=twins), 2), (past, 1), (exchanged, 4)):
+        assert levelsets.mispaired(cells, other) == wrong
+
+
+def test_a_way_out_into_a_valley_that_has_ended_is_refused():
+    cells = relu_cells(*random_data(3, 5), 3)
+    tree = tree_of(cells)
+    late = int(np.flatnonzero((tree.into == 0) & (tree.passes > tree.passes[1]))[-1])
+    other = replace(tree, into=np.where(np.arange(len(tree.into)) == late, 1, tree.into))
+    assert levelsets.mispaired(cells, tree) == 0 == levelsets.miscounted(cells, other)
+    assert levelsets.mispaired(cells, other) == 1 and not certify.valleys(cells, other)
+
+
+def test_levels_in_a_row_too_close_to_look_between_are_refused():
+    cells = relu_cells([[1.0], [-1.0]], [1.0, 2.0], 1)
+    near = levelsets._near(cells)
+    more = [cells.links[:1] + [0, 0, k * near] for k in (1, 2, 3)]
+    smeared = replace(cells, links=np.concatenate([cells.links, *more]))
+    assert levelsets.miscounted(cells, tree_of(cells)) == 0 < levelsets.miscounted(smeared, tree_of(cells))
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-5, 1.0, 1e6])
+def test_small_targets_have_the_same_valleys(scale):
+    """No tolerance has a floor: the loss of targets of size 1e-5 is below 1e-9 everywhere near its valleys."""
+    cells = relu_cells([[1.0], [-1.0]], [scale, 2 * scale], 1)
+    tree = tree_of(cells)
+    assert tree.bottoms / scale**2 == pytest.approx([0.5, 2]) and tree.passes[1] / scale**2 == pytest.approx(2.5)
+    assert len(tree.spurious) == 1 and tree.levels / scale**2 == pytest.approx([0.5, 2, 2.5])
+    proof = certify.valleys(cells, tree)
+    assert proof and f"N_u = 1, 2, 1 from u = {0.5 * scale**2:.6g}, " in str(proof)
+    assert not certify.valleys(cells, struck_out(tree, [1]))
+    large, small = (tree_of(relu_cells(x, y * size, 2)) for x, y in [random_data(3, 6)] for size in (1.0, scale))
+    assert len(small.spurious) == len(large.spurious) == 16
+    assert small.barriers[1:] / scale**2 == pytest.approx(large.barriers[1:], rel=1e-9)
 
 
 def test_cones_and_links_are_checked_on_their_own():

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, mini
 
 from . import backend
 
-SAME = 1e-9  # relative: levels closer than this count as one; births and links are rounded to about 1e-15
+SAME = 1e-9  # relative: levels closer than this count as one; births and links are rounded to about 1e-14
 LIMIT = 300_000  # cells
 
 
@@ -28,6 +28,7 @@ class MergeTree:
     passes: the levels at which they merge with an older (deeper) valley; infinite for the first
     cells: the cells of their bottoms
     into: the numbers of the valleys that they merge into; -1 for the first
+    slack: levels closer than this count as one
 
     Two parts of the set of global minimisers that do not hang together are two valleys with equal bottoms.
     """
@@ -36,6 +37,7 @@ class MergeTree:
     passes: np.ndarray
     cells: np.ndarray
     into: np.ndarray
+    slack: float = 0.0
 
     def __repr__(self):
         return (f"MergeTree({len(self.bottoms)} valleys, {len(self.spurious)} spurious; "
@@ -54,7 +56,7 @@ class MergeTree:
     @property
     def spurious(self) -> np.ndarray:
         """The numbers of the valleys without a global minimum: their bottoms are clearly higher."""
-        return np.flatnonzero(self.bottoms > self.minimum + SAME * max(1.0, abs(self.minimum)))
+        return np.flatnonzero(self.bottoms > self.minimum + self.slack)
 
     @property
     def global_components(self) -> int:
@@ -65,8 +67,7 @@ class MergeTree:
     def levels(self) -> np.ndarray:
         """All bottoms and all finite passes, rising: between two of them the number of valleys stays the same."""
         levels = np.sort(np.concatenate([self.bottoms, self.passes[1:]]))
-        apart = np.diff(levels, append=np.inf) > SAME * max(1.0, float(np.abs(levels).max()))
-        return levels[apart]
+        return levels[np.diff(levels, append=np.inf) > self.slack]
 
     def count(self, u) -> np.ndarray:
         """N_u, the number of components of the sublevel set, at the levels u."""
@@ -79,7 +80,8 @@ def merge_tree(births, links) -> MergeTree:
 
     A row (i, j, level) of `links` (E, 3) says that cells i and j hang together from that level on. Union-find over the
     links in rising order; where two valleys meet, the one with the higher bottom ends (the elder rule of persistent
-    homology). Valleys less deep than 1e-9 (relative to the largest birth) are rounding, and left out.
+    homology). Valleys less deep than 1e-9 of the largest birth are rounding, and left out; bottoms that near to the
+    lowest one count as global. (The largest birth of `relu_cells` is between a half and the whole of the mean of y^2.)
 
     Raises ValueError for shapes and numbers that do not fit, and where the cells do not all join.
 
@@ -88,7 +90,7 @@ def merge_tree(births, links) -> MergeTree:
     ([0.0, 0.5, 1.0], [inf, 3.0, 2.0], [1, 2, 3, 2, 1])
     """
     births = _levels(births, "births", 1)
-    slack = SAME * max(1.0, float(np.abs(births).max()))
+    slack = SAME * float(np.abs(births).max())  # no floor: a landscape may be small as a whole
     parent = list(range(len(births)))  # the root of a component is its deepest cell
     ended = {}  # the bottom of a valley: its pass, and the bottom of the valley it merges into
 
@@ -107,7 +109,7 @@ def merge_tree(births, links) -> MergeTree:
     cells = [root(0), *sorted(ended, key=lambda c: (births[c], c))]
     number = {cell: k for k, cell in enumerate(cells)}
     passes, into = zip((np.inf, -1), *((ended[c][0], number[ended[c][1]]) for c in cells[1:]), strict=True)
-    return MergeTree(births[cells], np.array(passes), np.array(cells), np.array(into))
+    return MergeTree(births[cells], np.array(passes), np.array(cells), np.array(into), slack)
 
 
 def _checked(births, links):
@@ -115,7 +117,7 @@ def _checked(births, links):
     cells, level = links[:, :2], links[:, 2:]
     if links.shape[1] != 3 or not ((cells >= 0) & (cells < C) & (cells == cells.round())).all():
         raise ValueError(f"links has shape {links.shape}; expected rows (i, j, level), i and j from 0 to {C - 1}")
-    if (level < births[cells.astype(int)] - SAME * np.abs(births).max(initial=1.0)).any():
+    if (level < births[cells.astype(int)] - SAME * np.abs(births).max()).any():
         raise ValueError("links has a level below the birth of one of its cells; expected at least both")
     return links
 
@@ -371,7 +373,9 @@ def duality_gap(cells: ReluCells) -> float:
 
     The coefficients c >= 0 reach the loss |A c - y|^2 / n; by weak duality r with A^T r <= 0 shows that no c >= 0 goes
     below (2 <r, y> - |r|^2) / n. With r = y - A c the two agree at the minimum. Returned is the largest of: the
-    distance of a level to either, a negative coefficient, and a positive entry of A^T r (relative to its column).
+    distance of a level to either, a negative coefficient, and a positive entry of A^T r (relative to its column and
+    to |y|). An entry e > 0 in place of 0 lowers the bound by 2 e c / n, with c the coefficient at the lowest point, of
+    which nothing is known: that is rounding only while the coefficients are not huge.
     """
     A, y = _features(cells.x, cells.rays), cells.y
     bits = np.fromiter(cells.solved, dtype=np.int64)
@@ -389,7 +393,53 @@ def duality_gap(cells: ReluCells) -> float:
 
 def components(births, links, u: float) -> int:
     """The number of components of the cells and links at or below u, by a search through their graph."""
-    below = births <= u
+    return len(np.unique(_labels(births, links, u)[births <= u]))
+
+
+def miscounted(cells: ReluCells, tree: MergeTree) -> int:
+    """At how many levels a search finds another number of components than the tree tells.
+
+    The number can change only at a birth and at the level of a link. It is looked at below the first of all these
+    levels and after each, whether the tree names it or not. Levels closer than 1e-9 of the mean of y^2 are one; a
+    row of such levels that is longer than that counts as wrong, since inside it nobody looked.
+    """
+    near = _near(cells)
+    levels = np.unique(np.concatenate([cells.births, cells.links[:, 2]]))
+    last = np.diff(levels, append=np.inf) > 2 * near
+    first = np.concatenate([[True], last[:-1]])
+    tried = [levels[0] - near, *(levels[last] + near)]
+    wrong = sum(components(cells.births, cells.links, u) != tree.count(u) for u in tried)
+    return int(wrong + (levels[last] - levels[first] > 2 * near).sum())
+
+
+def mispaired(cells: ReluCells, tree: MergeTree) -> int:
+    """Of how many valleys the tree tells a wrong bottom, or a wrong pass, or a wrong way out.
+
+    The bottom has to be the birth of its cell. Just below the pass, nothing in the component of that cell lies lower
+    than the bottom, and the valley that the tree names is another component. Just above the pass it is the same; its
+    bottom is not higher, and it does not end before.
+    """
+    births, links, near, count = cells.births, cells.links, _near(cells), len(tree.bottoms)
+    if not (len(tree.passes) == len(tree.cells) == len(tree.into) == count and np.isposinf(tree.passes[0])
+            and (np.diff(tree.bottoms) >= 0).all() and ((tree.cells >= 0) & (tree.cells < len(births))).all()
+            and ((tree.into[1:] >= 0) & (tree.into[1:] < count)).all()):
+        return count
+    wrong = np.abs(births[tree.cells] - tree.bottoms) > near
+    for k, (cell, to) in enumerate(zip(tree.cells[1:], tree.into[1:], strict=True), start=1):
+        below, above = (_labels(births, links, tree.passes[k] + step) for step in (-near, near))
+        wrong[k] |= births[below == below[cell]].min() < tree.bottoms[k] - near
+        wrong[k] |= below[cell] == below[tree.cells[to]] or above[cell] != above[tree.cells[to]]
+        wrong[k] |= tree.bottoms[to] > tree.bottoms[k] + near
+        wrong[k] |= tree.passes[to] < tree.passes[k] - near
+    return int(wrong.sum())
+
+
+def _near(cells):
+    """Half the distance below which two levels count as one."""
+    return SAME * max(float(np.square(cells.y).mean()), 1e-300) / 2
+
+
+def _labels(births, links, u):
+    """The component (C,) of every cell in the graph of the links at or below u."""
     i, j = links[links[:, 2] <= u, :2].astype(int).T
-    graph = coo_array((np.ones(len(i)), (i, j)), shape=(len(births),) * 2)
-    return len(np.unique(connected_components(graph, directed=False)[1][below]))
+    return connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(len(births),) * 2), directed=False)[1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from losslab import MLP, Landscape, backend, certify, lifting, paths
+from losslab import MLP, Landscape, backend, certify, levelsets, lifting, paths
 from losslab.levelsets import components, grid, merge_tree, relu_cells
 from tests.claims.rerun import rerun
 
@@ -23,6 +23,11 @@ def tree_of(cells):
     return merge_tree(cells.births, cells.links)
 
 
+def struck_out(tree):
+    """The tree without its last valley, into which no other flows."""
+    return replace(tree, **{name: getattr(tree, name)[:-1] for name in ("bottoms", "passes", "cells", "into")})
+
+
 def relu_landscape(x, y, h):
     return Landscape(MLP([len(x[0]), h, 1], "relu", bias=False), x, y)
 
@@ -32,7 +37,7 @@ def relu_landscape(x, y, h):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_one_unit_has_a_spurious_valley(seed):
-    """N_u = 1, 2, 1 from p^2/2, q^2/2, (p^2 + q^2)/2 on: by the cells, and by a grid in the plane of w and v."""
+    """N_u = 1, 2, 1 from y_1^2/2, y_2^2/2, (y_1^2 + y_2^2)/2 on: by the cells, and by a grid in the plane of w, v."""
     low, high = np.sort(np.random.default_rng(seed).uniform(0.3, 2, 2)) + [0, 0.3]
     cells = relu_cells([[1.0], [-1.0]], [low, high], 1)
     tree = tree_of(cells)
@@ -43,6 +48,9 @@ def test_one_unit_has_a_spurious_valley(seed):
     assert len(tree.spurious) == 1 and tree.barriers[1] == pytest.approx(low**2 / 2, rel=1e-9)
     assert certify.valleys(cells, tree)
     assert not certify.valleys(relu_cells([[1.0], [-1.0]], [low, high + 1e-6], 1), tree)
+    assert not certify.valleys(cells, struck_out(tree))
+    small = relu_cells([[1.0], [-1.0]], [1e-5 * low, 1e-5 * high], 1)  # the tolerance shrinks with the targets
+    assert len(tree_of(small).spurious) == 1 and certify.valleys(small, tree_of(small))
     if seed >= 4:  # a grid takes a second
         return
     t = torch.linspace(-3, 3, 301, dtype=torch.float64)  # w = 0 and v = 0 are among the grid lines
@@ -82,6 +90,7 @@ def test_the_cells_decide(seed):
         assert not certify.valleys(moved, tree)
     if len(tree.bottoms) > 1:
         assert not certify.valleys(cells, replace(tree, passes=tree.passes + 1e-6))
+        assert not certify.valleys(cells, struck_out(tree))
     thetas = backend.normal(300, landscape.M, seed=seed, scale=1.5)
     values = landscape.value(thetas).numpy()
     births = np.array([cells.births[cell_of(cells, theta)] for theta in thetas.numpy()])
@@ -148,18 +157,24 @@ def test_width_n_and_2n(seed):
         down = lifting.monotone(landscape, start, seed)
         assert float(down.losses[-1]) < 1e-12
         assert certify.monotone_path(landscape, down, tol=1e-9)
-    # (2) between random networks and between global minima, at width 2n; with 2n - 1 units and 0 to reach, not this way
-    for h, enough in ((2 * n, True), (2 * n - 1, False)):
-        landscape = relu_landscape(x, y, h)
-        ends = landscape.network.init(seed, batch=4, scale=2.0)
-        ends[2:] = paths.refit(landscape, ends[2:])
-        sound = []
-        for a, b in ends.view(2, 2, -1):
-            halves = paths.strongest(landscape, a, n), paths.strongest(landscape, b, min(n, h - n))
-            path = paths.half_network(landscape, a, b, halves)
-            level = float(torch.maximum(*path.losses[[0, -1]]))
-            sound.append(bool(certify.path_below(landscape, path, level, tol=1e-9)))
-        assert all(sound) or not enough
+    # (2) between random networks, and between networks with fitted output weights, at width 2n
+    assert all(walks(x, y, 2 * n, seed))
+
+
+def walks(x, y, h, seed):
+    """Whether two half-network paths with n and min(n, h - n) units stay below the higher end."""
+    n, landscape = len(y), relu_landscape(x, y, h)
+    ends = landscape.network.init(seed, batch=4, scale=2.0)
+    ends[2:] = paths.refit(landscape, ends[2:])
+    for a, b in ends.view(2, 2, -1):
+        halves = paths.strongest(landscape, a, n), paths.strongest(landscape, b, min(n, h - n))
+        path = paths.half_network(landscape, a, b, halves)
+        level = float(torch.maximum(*path.losses[[0, -1]]))
+        yield bool(certify.path_below(landscape, path, level, tol=1e-9))
+
+
+def test_with_one_unit_less_the_recipe_fails_somewhere():
+    assert not all(all(walks(*random_data(seed, 5), 9, seed)) for seed in SEEDS)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -172,6 +187,18 @@ def test_the_thresholds_in_exact_trees(seed):
             assert len(tree.spurious) == 0 and tree.minimum < 1e-12
         if h > n:
             assert len(tree.bottoms) == 1
+
+
+@pytest.mark.parametrize(("n", "h"), [(3, 2), (3, 3), (4, 2), (4, 3)])
+def test_no_depth_is_near_the_threshold(n, h, monkeypatch):
+    """With 1e-12 in place of 1e-9 the trees are the same, so no valley is between."""
+    made = [relu_cells(*random_data(seed, n), h) for seed in range(8 if h == 3 and n == 4 else 20)]
+    trees = [tree_of(cells) for cells in made]
+    monkeypatch.setattr(levelsets, "SAME", 1e-12)
+    for cells, tree in zip(made, trees, strict=True):
+        fine = tree_of(cells)
+        assert fine.slack < 0.01 * tree.slack and len(fine.bottoms) == len(tree.bottoms)
+        assert len(fine.spurious) == len(tree.spurious)
 
 
 def test_below_n_there_are_data_with_a_spurious_valley():
