@@ -9,18 +9,9 @@ import torch
 from losslab import MLP, Landscape, backend, certify, levelsets, lifting, paths
 from losslab.levelsets import components, grid, merge_tree, relu_cells
 from tests.claims.rerun import rerun
+from tests.test_levelsets import random_data, tree_of
 
 SEEDS = range(20)
-
-
-def random_data(seed, n):
-    source = np.random.default_rng(seed)
-    inputs = source.uniform(-2, 2, n)
-    return np.stack([inputs, np.ones(n)], 1), source.normal(size=n)
-
-
-def tree_of(cells):
-    return merge_tree(cells.births, cells.links)
 
 
 def struck_out(tree):
