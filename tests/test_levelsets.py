@@ -231,17 +231,21 @@ def test_valleys_with_each_others_passes_are_refused():
     for other in (replace(tree, into=tree.into[:-1]), replace(tree, cells=tree.cells - len(cells.births)),
                   replace(tree, passes=tree.passes.clip(max=3.0)), replace(tree, into=tree.into + len(into))):
         assert not certify.valleys(cells, other)
-    # Each part on its own: a pass too late, a bottom too low, one cell for two valleys, past a lower valley to its own
-    # way out, and the two ends of a merging exchanged (then two others flow into a valley that has ended).
+    # Each part on its own: a pass too late, a bottom too high or too low, one cell for two valleys, past a lower valley
+    # to its own way out, and the two ends of a merging exchanged (then a valley flows into a later one).
     k, here = 12, np.arange(len(into))
     older = into[k]
     past = replace(tree, passes=np.where(here == k, tree.passes[older], tree.passes),
                    into=np.where(here == k, tree.into[older], tree.into))
     exchanged = replace(past, passes=np.where(here == older, tree.passes[k], past.passes),
                         into=np.where(here == older, k, past.into))
-    for other, wrong in ((replace(tree, passes=tree.passes + 1e-6 * (here == last)), 1),
+    inside = levelsets._labels(cells.births, cells.links, tree.passes[last] - 1e-6)
+    upstairs = np.flatnonzero((inside == inside[tree.cells[last]]) & (cells.births > tree.bottoms[last] + 1e-6))[0]
+    high = replace(tree, cells=np.where(here == last, upstairs, tree.cells),
+                   bottoms=np.where(here == last, cells.births[upstairs], tree.bottoms))
+    for other, wrong in ((replace(tree, passes=tree.passes + 1e-6 * (here == last)), 1), (high, 1),
                          (replace(tree, bottoms=tree.bottoms - 1e-6 * (here == 2)), 1),
-                         (replace(tree, cells=twins), 2), (past, 1), (exchanged, 4)):
+                         (replace(tree, cells=twins), 2), (past, 2), (exchanged, 18)):
         assert levelsets.mispaired(cells, other) == wrong
 
 
@@ -275,6 +279,55 @@ def test_small_targets_have_the_same_valleys(scale):
     large, small = (tree_of(relu_cells(x, y * size, 2)) for x, y in [random_data(3, 6)] for size in (1.0, scale))
     assert len(small.spurious) == len(large.spurious) == 16
     assert small.barriers[1:] / scale**2 == pytest.approx(large.barriers[1:], rel=1e-9)
+
+
+def test_two_valleys_in_one_place_are_refused():
+    """Twins, with one bottom and one pass, may not share a cell, nor flow into each other; nor may a valley be flat."""
+    cells = relu_cells(*random_data(3, 6), 2)
+    tree = tree_of(cells)
+    assert tree.bottoms[12] == pytest.approx(tree.bottoms[13]) and tree.passes[12] == pytest.approx(tree.passes[13])
+    one_place, circle = tree.cells.copy(), tree.into.copy()
+    one_place[12] = one_place[13]
+    circle[[12, 13]] = 13, 12
+    for other in (replace(tree, cells=one_place), replace(tree, into=circle)):
+        assert levelsets.miscounted(cells, other) == 0
+        assert levelsets.mispaired(cells, other) > 0 and not certify.valleys(cells, other)
+    two = relu_cells(*random_data(0, 2), 2)
+    one = tree_of(two)
+    assert len(one.bottoms) == 1 and certify.valleys(two, one)
+    shelf = int(np.argmax(two.births > one.minimum + 1e-3))
+    level = two.births[shelf]
+    flat = replace(one, bottoms=np.r_[one.bottoms, level], passes=np.r_[one.passes, level],
+                   cells=np.r_[one.cells, shelf], into=np.r_[one.into, 0])
+    assert levelsets.miscounted(two, flat) == 0 and not certify.valleys(two, flat)
+
+
+def test_a_slack_that_hides_a_valley_is_refused():
+    cells = relu_cells([[1.0], [-1.0]], [1.0, 2.0], 1)
+    tree = tree_of(cells)
+    for slack in (0.6, 2.0, -1.0):
+        assert not certify.valleys(cells, replace(tree, slack=slack))
+
+
+def test_rays_that_are_too_short_or_too_few_are_refused():
+    cells = relu_cells(*random_data(3, 6), 2)
+    size, (m, _) = np.square(cells.y).mean(), cells.rays.shape
+    silent = replace(cells, rays=1e-13 * cells.rays, births=0 * cells.births + size, links=cells.links * [1, 1, 0]
+                     + [0, 0, size], solved={bits: (size, np.zeros(2 * m)) for bits in cells.solved})
+    assert levelsets.complete(cells) and not levelsets.complete(silent)
+    # Small samples beside large ones: their sides count too.
+    x = np.array([[1e9, 0.0], [0.0, 1e9], [1e-6, -1e-6], [-1e-6, 1e-6]])
+    whole, part = relu_cells(x, [0.0, 0.0, 1.0, 1.0], 1), relu_cells(x[:2], [0.0, 0.0], 1)
+    y = whole.y
+    blind = replace(part, x=x, y=y, births=0 * part.births + 0.5, links=part.links * [1, 1, 0] + [0, 0, 0.5])
+    assert levelsets.complete(whole) and levelsets.complete(part) and not levelsets.complete(blind)
+
+
+@pytest.mark.parametrize("e", [1e-13, 1e-12, 4e-10])
+def test_directions_too_near_to_tell_apart_are_refused(e):
+    """Rounded to one direction they have another landscape: these samples are fitted exactly, by weights 1 / e."""
+    with pytest.raises(ValueError, match="directions differ by"):
+        relu_cells([[1.0, e], [-1.0, e], [0.0, -1.0]], [1.0, 2.0, 0.0], 1)
 
 
 def test_cones_and_links_are_checked_on_their_own():

@@ -305,7 +305,7 @@ def valleys(cells: levelsets.ReluCells, tree: levelsets.MergeTree, tol: float = 
     * the coefficients reach their levels, and no others lie lower, by weak duality (`duality_gap` at most tol);
     * after every level of a cell or a link a search through the graph of all cells and links below finds as many
       components as the tree tells, which was made by union-find (`miscounted`);
-    * each valley lasts until its pass, and there reaches the valley that the tree names (`mispaired`).
+    * each valley lives alone until its pass, and there reaches the valley that the tree names (`mispaired`).
 
     Levels closer than 1e-9 of the mean of y^2 count as one.
 

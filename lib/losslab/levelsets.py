@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, mini
 from . import backend
 
 SAME = 1e-9  # relative: levels closer than this count as one; births and links are rounded to about 1e-14
+PARALLEL = 1e-14  # radians, and the sine: samples this near to one direction have one, up to rounding
 LIMIT = 300_000  # cells
 
 
@@ -250,7 +251,8 @@ def relu_cells(x, y, h: int) -> ReluCells:
     non-negative least-squares problem, solved once for each set of signed rays. Links: a unit passes from a cone
     to the next one through their common ray, or changes its sign where a_j = 0. Exact but for rounding.
 
-    Raises ValueError where the x_i do not span the plane, for an x_i = 0, and for more than 300,000 cells.
+    Raises ValueError where the x_i do not span the plane, for an x_i = 0, for two directions that differ by 1e-14 to
+    1e-9 (float64 does not tell what happens between them), and for more than 300,000 cells.
 
     >>> cells = relu_cells([[1.0], [-1.0]], [1.0, 2.0], h=1)
     >>> merge_tree(cells.births, cells.links).passes.tolist()
@@ -294,7 +296,11 @@ def _rays(x):
     if x.shape[1] == 1:
         return np.array([[1.0], [-1.0]])
     angles = np.sort(np.arctan2(x[:, 0], -x[:, 1]) % np.pi)
-    apart = np.diff(angles, append=angles[0] + np.pi) > 1e-9  # parallel samples share their rays
+    gaps = np.diff(angles, append=angles[0] + np.pi)
+    apart = gaps > PARALLEL  # parallel samples share their rays
+    if (gaps[apart] < 1e-9).any():
+        raise ValueError(f"x has samples whose directions differ by {gaps[apart].min():.1e}; expected 0 (parallel), "
+                         "or at least 1e-9")
     if apart.sum() < 2:
         raise ValueError(f"x has {len(x)} samples in one direction; expected at least two directions")
     angles = np.concatenate([angles[apart], angles[apart] + np.pi])
@@ -318,7 +324,7 @@ def _doors(m, d):
 def _features(x, rays):
     """(n, 2 m): what units on the signed rays answer; on the boundary of a half-plane exactly 0."""
     z = x @ rays.T
-    z[z < 1e-12 * np.linalg.norm(x, axis=1)[:, None]] = 0.0
+    z[z < 3 * PARALLEL * np.linalg.norm(x, axis=1)[:, None]] = 0.0
     return np.concatenate([z, -z], 1)
 
 
@@ -351,7 +357,8 @@ def complete(cells: ReluCells) -> bool:
         turn = np.arctan2(rays[:, 0] * after[:, 1] - rays[:, 1] * after[:, 0], (rays * after).sum(1))
         covered = (turn > 0).all() and abs(turn.sum() - 2 * np.pi) < 1e-9
         middle = np.maximum(x @ (rays + after).T, 0) - np.maximum(x @ rays.T, 0) - np.maximum(x @ after.T, 0)
-        covered, degree = covered and np.abs(middle).max() < 1e-12 * np.abs(x).max(), 3
+        covered &= (np.abs(middle) < 3 * PARALLEL * np.linalg.norm(x, axis=1)[:, None]).all()
+        covered, degree = covered and np.abs(np.linalg.norm(rays, axis=1) - 1).max() < 1e-12, 3
     own = np.concatenate([own, own << m])
     C = (2 * m) ** cells.h
     cell = np.ravel_multi_index(states.T, (2 * m,) * cells.h)
@@ -415,21 +422,22 @@ def miscounted(cells: ReluCells, tree: MergeTree) -> int:
 def mispaired(cells: ReluCells, tree: MergeTree) -> int:
     """Of how many valleys the tree tells a wrong bottom, or a wrong pass, or a wrong way out.
 
-    The bottom has to be the birth of its cell. Just below the pass, nothing in the component of that cell lies lower
-    than the bottom, and the valley that the tree names is another component. Just above the pass it is the same; its
-    bottom is not higher, and it does not end before.
+    The bottom has to be the birth of its cell. Just below the pass the valley lives: nothing in the component of that
+    cell lies lower than the bottom, and no other valley that lives there is in it. Just above the pass it hangs
+    together with the valley that the tree names, an earlier one in the order of the bottoms, which does not end before.
     """
     births, links, near, count = cells.births, cells.links, _near(cells), len(tree.bottoms)
     if not (len(tree.passes) == len(tree.cells) == len(tree.into) == count and np.isposinf(tree.passes[0])
             and (np.diff(tree.bottoms) >= 0).all() and ((tree.cells >= 0) & (tree.cells < len(births))).all()
-            and ((tree.into[1:] >= 0) & (tree.into[1:] < count)).all()):
+            and ((tree.into[1:] >= 0) & (tree.into[1:] < np.arange(1, count))).all()
+            and 0 <= tree.slack <= 2 * near * (1 + 1e-9)):
         return count
     wrong = np.abs(births[tree.cells] - tree.bottoms) > near
     for k, (cell, to) in enumerate(zip(tree.cells[1:], tree.into[1:], strict=True), start=1):
         below, above = (_labels(births, links, tree.passes[k] + step) for step in (-near, near))
         wrong[k] |= births[below == below[cell]].min() < tree.bottoms[k] - near
-        wrong[k] |= below[cell] == below[tree.cells[to]] or above[cell] != above[tree.cells[to]]
-        wrong[k] |= tree.bottoms[to] > tree.bottoms[k] + near
+        alive = tree.cells[(tree.bottoms <= tree.passes[k] - near) & (tree.passes >= tree.passes[k] - near)]
+        wrong[k] |= (below[alive] == below[cell]).sum() != 1 or above[cell] != above[tree.cells[to]]
         wrong[k] |= tree.passes[to] < tree.passes[k] - near
     return int(wrong.sum())
 

@@ -263,15 +263,14 @@ def on_axes_and_signs(T, h):
     return Landscape(MLP([d, h, 1], "quadratic", bias=False), x, ((x @ T) * x).sum(1), "sse")
 
 
-def the_widths_are_the_best_possible(h, seed):
-    """A spurious valley one unit below d, and two mirror images apart at d."""
-    d = h + 1
-    T = torch.diag(torch.tensor([4.0] + [-3.0] * h, dtype=torch.float64))
+def the_widths_are_the_best_possible(h, d, seed):
+    """A spurious valley at h < d, and two mirror images apart at d."""
+    T = torch.diag(torch.tensor([4.0] + [-3.0] * h + [0.0] * (d - 1 - h), dtype=torch.float64))
     narrow, theta = on_axes_and_signs(T, h), backend.normal(1000, h * (d + 1), seed=seed)
     D = quadratic.matrix(narrow, theta) - T.to(theta)
     metric = D.square().sum((1, 2)) + D.diagonal(dim1=1, dim2=2).sum(1).square() / 2
     assert torch.allclose(narrow.value(theta), metric)
-    rows = torch.eye(d, dtype=torch.float64)[1:].flatten()
+    rows = torch.eye(d, dtype=torch.float64)[1 : h + 1].flatten()
     bottom = torch.cat([rows, -3 * torch.ones(h, dtype=torch.float64)]).to(theta)
     assert float(narrow.value(bottom)) == pytest.approx(24)
     best = bottom.clone()
@@ -283,8 +282,8 @@ def the_widths_are_the_best_possible(h, seed):
         tried[:, h * d] = 0.0  # on the way out some output weight is 0
         assert float(narrow.value(tried).min()) >= 25
     assert not certify.path_below(narrow, torch.stack([bottom, best]), 24.99)
-    wide = on_axes_and_signs(T, d)  # one unit more, and there is a way out
-    start = torch.cat([bottom[: h * d], bottom[: d], bottom[h * d :], 0 * bottom[:1]])
+    wide, more = on_axes_and_signs(T, d), d - h  # with d units there is a way out
+    start = torch.cat([bottom[: h * d], bottom[:d].repeat(more), bottom[h * d :], bottom.new_zeros(more)])
     assert float(quadratic.descend(wide, start).losses[-1]) < 1e-9
     full = on_axes_and_signs(torch.eye(d, dtype=torch.float64), d)
     eye = torch.cat([torch.eye(d, dtype=torch.float64).flatten(), torch.ones(d, dtype=torch.float64)]).to(theta)
@@ -337,7 +336,8 @@ def test_quadratic_networks_of_width_d(seed):
         assert not certify.monotone_path(landscape, path.points[::8].clone(), between=9) or len(path.points) < 20
     with pytest.raises(ValueError, match=f"width {d}; expected at least {d + 1}"):
         quadratic.connect(landscape, *signed_starts(landscape, seed)[:2])
-    the_widths_are_the_best_possible(1 + seed % 3, seed)
+    h = 1 + seed % 3
+    the_widths_are_the_best_possible(h, h + 1 + seed % 2, seed)
 
 
 # ---- the lesson's own cells
