@@ -311,3 +311,20 @@ def test_a_piece_on_which_no_relu_switches_is_covered_whole():
     both = near.clone()
     both[6:] *= 2
     assert pieces.bounds(landscape, torch.stack([a, both])) is None
+
+
+def test_a_small_sample_that_switches_a_relu_beside_large_ones_is_seen():
+    net = MLP([2, 1, 1], "relu", bias=False)
+    landscape = Landscape(net, [[1e9, 0.0], [0.0, 1e-6]], [1e9, 0.0])
+    points = backend.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 1.0]], "points")
+    assert pieces.bounds(landscape, points) is None  # the second sample goes from one side to the other
+    points[1, 1] = 0.5
+    assert pieces.bounds(landscape, points).kinds == {"convex": 1, "constant": 0}
+
+
+def test_the_body_of_a_net_gives_its_last_features():
+    net = MLP([2, 3, 4, 1], "tanh")
+    theta, x = net.init(0, batch=2), backend.normal(5, 2, seed=1)
+    (W, b) = net.layers(theta)[-1]
+    features = net.body(theta[:, :net.body.M], x)
+    assert features.shape == (2, 5, 4) and torch.allclose(features @ W.mT + b[:, None], net(theta, x))

@@ -207,9 +207,7 @@ def critical_subspace(landscape: Landscape, theta, directions, points: int = 200
     >>> bool(critical_subspace(valley, [3.0, 3.0], [[1.0, 1.1]]))
     False
     """
-    theta, directions = backend.tensor(theta, "theta"), backend.tensor(directions, "directions")
-    if theta.shape != (landscape.M,):
-        raise ValueError(f"theta has shape {tuple(theta.shape)}; expected ({landscape.M},)")
+    theta, directions = landscape.point(theta), backend.tensor(directions, "directions")
     if directions.dim() != 2 or directions.shape[1] != landscape.M or len(directions) == 0:
         raise ValueError(f"directions has shape {tuple(directions.shape)}; expected (P, {landscape.M}), P at least 1")
     if points < 1 or not reach > 0:
@@ -400,9 +398,7 @@ def falls_towards(landscape: Landscape, centre, starts, points: int = 65, tol: f
     >>> bool(falls_towards(bowl, [0.1, 0.0], [[1.0, 2.0], [-3.0, 0.0]]))
     False
     """
-    centre, starts = backend.tensor(centre, "centre"), backend.tensor(starts, "starts")
-    if centre.shape != (landscape.M,):
-        raise ValueError(f"centre has shape {tuple(centre.shape)}; expected ({landscape.M},)")
+    centre, starts = landscape.point(centre, "centre"), backend.tensor(starts, "starts")
     if starts.dim() != 2 or starts.shape[0] == 0 or starts.shape[1] != landscape.M:
         raise ValueError(f"starts has shape {tuple(starts.shape)}; expected (B, {landscape.M}) with B of at least 1")
     if points < 2:

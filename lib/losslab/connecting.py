@@ -13,6 +13,7 @@ from .landscape import Landscape
 from .linear import RANK
 from .network import MLP
 from .paths import Path
+from .pieces import is_linear
 
 
 def exchange(V, W, i: int, r) -> tuple[Tensor, Tensor]:
@@ -64,7 +65,7 @@ def connect(landscape: Landscape, a, b) -> Path:
     k = min(net.widths[0], net.widths[-1])
     if min(net.widths[1:-1], default=k + 1) <= k:
         raise ValueError(f"landscape has widths {net.widths}; expected hidden widths above min(d, k) = {k}")
-    there, back = ways = [_Way(net, point(landscape, theta, name)) for theta, name in ((a, "a"), (b, "b"))]
+    there, back = ways = [_Way(net, landscape.point(theta, name)) for theta, name in ((a, "a"), (b, "b"))]
     tops, lift = [way.W[-1] for way in ways], None
     for l in range(net.depth - 1, 0, -1):
         products = [V @ way.W[l - 1] for V, way in zip(tops, ways, strict=True)]
@@ -111,18 +112,9 @@ def factors(network: MLP, C, seed: int) -> Tensor:
 
 def linear_net(landscape: Landscape) -> MLP:
     """The net of a landscape with any loss, if it is linear: no biases, all activations the identity; or TypeError."""
-    net = landscape.network if landscape.n else None
-    if not isinstance(net, MLP) or net.bias or any(sigma.name != "identity" for sigma in net.activations):
+    if not is_linear(landscape):
         raise TypeError(f"landscape is {landscape!r}; expected one of MLP(widths, 'identity', bias=False)")
-    return net
-
-
-def point(landscape: Landscape, theta, name: str) -> Tensor:
-    """theta as one vector (M,) of this landscape, or a ValueError with its name."""
-    theta = backend.tensor(theta, name)
-    if theta.shape != (landscape.M,):
-        raise ValueError(f"{name} has shape {tuple(theta.shape)}; expected ({landscape.M},)")
-    return theta
+    return landscape.network
 
 
 def without_stops(points: Tensor, names) -> tuple[Tensor, list[str]]:

@@ -13,7 +13,6 @@ Source: Venturi, Bandeira and Bruna 2019 for the statement; the polygon of the t
 import torch
 from torch import Tensor
 
-from . import backend
 from .landscape import Landscape
 from .linear import Explained, chain, explained
 from .paths import Path
@@ -39,9 +38,7 @@ def descending(landscape: Landscape, theta, chords: int | None = None) -> Path:
     (Path(4 points: turn), 9.0, 4.0)
     """
     net = chain(landscape)
-    theta = backend.tensor(theta, "theta")
-    if theta.shape != (landscape.M,):
-        raise ValueError(f"theta has shape {tuple(theta.shape)}; expected ({landscape.M},)")
+    theta = landscape.point(theta)
     if chords is not None and (isinstance(chords, bool) or not isinstance(chords, int) or chords < 1):
         raise ValueError(f"chords is {chords!r}; expected an integer of at least 1")
     trail, known = _Trail(net, theta), explained(landscape)

@@ -288,6 +288,13 @@ class Landscape:
             raise ValueError(f"{name} has shape {tuple(theta.shape)}; expected ({self.M},) or (B, {self.M})")
         return (theta[None], True) if theta.dim() == 1 else (theta, False)
 
+    def point(self, theta, name: str = "theta") -> Tensor:
+        """theta as one finite vector (M,) on the device; a ValueError that names it, where it is none."""
+        theta = backend.tensor(theta, name)
+        if theta.shape != (self.M,):
+            raise ValueError(f"{name} has shape {tuple(theta.shape)}; expected ({self.M},)")
+        return theta
+
     def _single(self, theta) -> Tensor:
         theta, one = self._batch(theta)
         if not one:

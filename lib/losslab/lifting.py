@@ -141,9 +141,7 @@ class Walk:
 
     def __init__(self, landscape, theta):
         self.landscape, self.network = landscape, one_hidden(landscape)
-        theta = backend.tensor(theta, "theta")
-        if theta.shape != (landscape.M,):
-            raise ValueError(f"theta has shape {tuple(theta.shape)}; expected ({landscape.M},)")
+        theta = landscape.point(theta)
         (W, _), (U, _) = self.network.layers(theta.clone())
         self.W, self.U, self.points, self.names = W.clone(), U.clone(), [theta], []
 

@@ -132,6 +132,15 @@ class MLP:
                 parts.append(b)
         return torch.cat(parts, dim=-1)
 
+    @property
+    def body(self) -> "MLP":
+        """The net without its last layer: its outputs are the features of the last hidden layer.
+
+        >>> MLP([2, 3, 1]).body
+        MLP(2-3, tanh, bias, M=9)
+        """
+        return MLP(self.widths[:-1], self.activation, self.bias, self.activation)
+
     def init(self, seed: int, scale: float = 1.0, batch: int | None = None) -> Tensor:
         """Gaussian weights of standard deviation scale / sqrt(fan in), zero biases: (M,), or (batch, M).
 

@@ -126,11 +126,7 @@ def straight(landscape: Landscape, a, b, points: int = 2) -> Path:
     """
     if isinstance(points, bool) or not isinstance(points, int) or points < 2:
         raise ValueError(f"points is {points!r}; expected an integer of at least 2")
-    a, b = backend.tensor(a, "a"), backend.tensor(b, "b")
-    for name, end in (("a", a), ("b", b)):
-        if end.shape != (landscape.M,):
-            raise ValueError(f"{name} has shape {tuple(end.shape)}; expected ({landscape.M},)")
-    return Path(landscape, torch.stack([a, b])).refined(points - 2)
+    return Path(landscape, torch.stack([landscape.point(a, "a"), landscape.point(b, "b")])).refined(points - 2)
 
 
 def refit(landscape: Landscape, theta, live=None) -> Tensor:
@@ -155,7 +151,7 @@ def refit(landscape: Landscape, theta, live=None) -> Tensor:
     live = range(h) if live is None else list(live)
     if any(not 0 <= j < h for j in live):
         raise ValueError(f"live is {list(live)}; expected units from 0 to {h - 1}")
-    body = MLP(net.widths[:-1], net.activation, net.bias, net.activation)
+    body = net.body
     features = body(theta[..., :body.M], landscape.x)  # (..., n, h)
     used = features[..., list(live)]
     if net.bias:
@@ -189,11 +185,7 @@ def half_network(landscape: Landscape, a, b, halves=None) -> Path:
     ([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 0.0)
     """
     net = _one_hidden(landscape)
-    a, b = backend.tensor(a, "a"), backend.tensor(b, "b")
-    for name, end in (("a", a), ("b", b)):
-        if end.shape != (landscape.M,):
-            raise ValueError(f"{name} has shape {tuple(end.shape)}; expected ({landscape.M},)")
-    h = net.widths[1]
+    a, b, h = landscape.point(a, "a"), landscape.point(b, "b"), net.widths[1]
     ours, theirs = halves or (strongest(landscape, a, h // 2), strongest(landscape, b, h // 2))
     if not set(ours) | set(theirs) <= set(range(h)) or len(ours) + len(theirs) > h:
         raise ValueError(f"halves are {ours} and {theirs}; expected units from 0 to {h - 1}, at most {h} together")
@@ -237,10 +229,9 @@ def strongest(landscape: Landscape, theta, size: int) -> list[int]:
     residual. One hidden layer, square loss, linear output.
     """
     net = _one_hidden(landscape)
-    theta = backend.tensor(theta, "theta")
+    theta, body = landscape.point(theta), net.body
     if not 0 <= size <= net.widths[1]:
         raise ValueError(f"size is {size}; expected 0 to {net.widths[1]}")
-    body = MLP(net.widths[:-1], net.activation, net.bias, net.activation)
     left, r = body(theta[:body.M], landscape.x), landscape.y  # (n, h), (n, k)
     if net.bias:
         left, r = left - left.mean(0), r - r.mean(0)

@@ -77,16 +77,20 @@ def _same_side(net: MLP, points: Tensor, x: Tensor) -> Tensor:
     if net.depth != 2 or net.activation.name != "relu":
         return points.new_zeros(len(points) - 1, dtype=torch.bool)
     first = MLP(net.widths[:-1], "identity", net.bias)
-    z = first(points[:, :first.M], x)  # (T, n, h)
-    side = torch.where(z.abs() > 1e-12 * z.abs().max().clamp_min(1), z.sign(), 0.0)  # 0: on the edge, up to rounding
+    z, size = first(points[:, :first.M], x), first(points[:, :first.M].abs(), x.abs())  # (T, n, h)
+    side = torch.where(z.abs() > 1e-12 * size, z.sign(), 0.0)  # 0: on the edge, up to rounding
     return (side[1:] * side[:-1] >= 0).flatten(1).all(1)
 
 
 def deep_linear(landscape: Landscape) -> bool:
-    """Whether this is the square loss of an MLP without biases whose activations are all the identity."""
+    """Whether this is the square loss of a linear net (`is_linear`)."""
+    return is_linear(landscape) and isinstance(landscape.loss, Square)
+
+
+def is_linear(landscape: Landscape) -> bool:
+    """Whether the network is an MLP without biases whose activations are all the identity, with any loss."""
     net = landscape.network if landscape.n else None
-    return (isinstance(net, MLP) and not net.bias and isinstance(landscape.loss, Square)
-            and all(sigma.name == "identity" for sigma in net.activations))
+    return isinstance(net, MLP) and not net.bias and all(sigma.name == "identity" for sigma in net.activations)
 
 
 def bernstein(landscape: Landscape, points: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ are balanced there, and the loss is a convex function of C. Where k > d the tran
 import torch
 from torch import Tensor
 
-from .connecting import linear_net, point, without_stops
+from .connecting import linear_net, without_stops
 from .landscape import Landscape
 from .linear import RANK
 from .network import MLP
@@ -51,7 +51,7 @@ def connect(landscape: Landscape, a, b, weight: float, steps: int = 24) -> Path:
         raise ValueError(f"landscape has widths {net.widths}; expected one hidden width, above min(d, k) = {min(d, k)}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps is {steps!r}; expected an integer of at least 1")
-    a, b = point(landscape, a, "a"), point(landscape, b, "b")
+    a, b = landscape.point(a, "a"), landscape.point(b, "b")
     turned = k > d
 
     def flat(W, V):
