@@ -203,9 +203,12 @@ class Walk:
         raise ValueError(f"theta has features of rank {rank} even after {q} new units; expected {q}: are units of very "
                          "different sizes, or more tries needed?")
 
-    def shift(self, source, target):
-        """The idle slot `target` takes over from `source`."""
-        self.aim([target], self.W[[source]], name="copy a unit into an idle one")
+    def shift(self, source, target, mirror=False):
+        """The idle slot `target` takes over from `source`; with `mirror` as -w, the same for an even activation."""
+        if mirror:
+            self.aim([target], -self.W[[source]], name="mirror a unit")
+        else:
+            self.aim([target], self.W[[source]], name="copy a unit into an idle one")
         U = self.U.clone()
         U[:, target], U[:, source] = U[:, source], 0.0
         self.step("hand over", U=U)

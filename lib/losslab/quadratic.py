@@ -273,10 +273,7 @@ def connect(landscape: Landscape, a, b) -> Path:
     for slot in live:  # sigma is even: a unit may change its sign, through the spare one
         if float(forth.W[slot] @ back.W[slot]) < 0:
             hole = next(j for j in range(len(forth.W)) if j not in live)
-            forth.aim([hole], -forth.W[[slot]], name="mirror a unit")
-            U = forth.U.clone()
-            U[:, hole], U[:, slot] = U[:, slot], 0.0
-            forth.step("hand over", U=U)
+            forth.shift(slot, hole, mirror=True)
             forth.shift(hole, slot)
     idle = [j for j in range(len(forth.W)) if j not in live]
     forth.aim(idle, back.W[idle])
