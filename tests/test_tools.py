@@ -109,6 +109,7 @@ BROKEN = {
     "a figure block without text": (source("end", END + "\n```{figure} a.svg\nA.\n```"), "end", "without alternative"),
     "an open role": (source("end", END + "{glue:text}`one:.0f}"), "end", "a role that is not closed: {glue:text}`"),
     "a long cell": (source("glue-one", "x = 1\n" * 26), "glue-one", "26 lines of code"),
+    "a wide line": (source("glue-one", "one = 1 #" + 76 * "!"), "glue-one", "85 characters, and the page shows 84"),
     "filler": (source("end", END + " Clearly."), "end", "filler: “Clearly”"),
     "a value that is not glued": (source("glue-one", "one = 1"), "theorem", "shows the value 'one'"),
     "a theorem without a label": (without("theorem", ":label: thm-one\n"), "theorem", "a theorem without a label"),
@@ -153,6 +154,15 @@ def test_what_only_a_run_shows(tmp_path):
         f"{NAME}, cell picture: prints text that is not stored, so nbval can't compare it; "
         "run: python tools/notebooks.py --run"
     ]
+
+
+@pytest.mark.parametrize("tag", sorted(lessons.HIDDEN))
+def test_folded_code_may_be_wide(tag, tmp_path):
+    notebook = sound()
+    source("glue-one", cell(notebook, "glue-one").source + "  #" + 90 * "!")(notebook)
+    assert len(problems(notebook, tmp_path)) == 1
+    cell(notebook, "glue-one").metadata["tags"] = [tag]
+    assert problems(notebook, tmp_path) == []
 
 
 def test_plain_words_are_no_filler():

@@ -9,6 +9,8 @@ import re
 from tools import myst, notebooks
 
 LINES = 25  # of a code cell, blank ones aside: the idea is visible, the plumbing is in the library
+WIDTH = 84  # of a line that the page shows: what fits beside the margin column (book/_static/losslab.css, `pre`)
+HIDDEN = {"hide-input", "remove-input", "remove-cell"}  # tags of cells whose code the page folds away or leaves out
 CLAIMS = ("theorem", "proposition", "lemma", "corollary")
 EXERCISES = 3
 FILLER = re.compile(r"\b(simply(?! connected)|clearly|obviously)\b", re.IGNORECASE)
@@ -44,6 +46,9 @@ def code_problems(cell):
     lines = sum(bool(line.strip()) for line in cell.source.split("\n"))
     if lines > LINES:
         yield f"{lines} lines of code, and may have {LINES}: move the plumbing into the library"
+    widest = max(map(len, cell.source.split("\n")))
+    if widest > WIDTH and not HIDDEN & set(cell.metadata.get("tags", ())):
+        yield f"a line of {widest} characters, and the page shows {WIDTH}"
     if match := DEVICE.search(cell.source):
         yield f"names a device ({match[0]}): the library's backend chooses it"
     if match := DRAWING.search(cell.source):
