@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from losslab import MLP, backend
+from losslab import MLP, backend, data
 from losslab.network import ACTIVATIONS, activation
 
 
@@ -53,6 +53,15 @@ def test_init_scales_by_fan_in_and_leaves_biases_at_zero():
     net = MLP([400, 100, 1])
     (W, b), _ = net.layers(net.init(0, scale=3.0))
     assert abs(float(W.std()) - 3 / 20) < 0.003 and float(b.abs().max()) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_weights_do_not_begin_with_data_of_the_same_seed(seed):
+    net, made = MLP([3, 40, 2]), data.gaussian(40, 3, 2, seed=seed)
+    (W, _), _ = net.layers(net.init(seed))
+    for x in (made.x, backend.normal(40, 3, seed=seed)):
+        aligned = torch.nn.functional.cosine_similarity(W, x)  # each unit with the sample of its number
+        assert abs(float(aligned.mean())) < 0.5  # equal numbers give 1; independent ones 0 with deviation 0.09
 
 
 def test_modules_that_are_fully_connected_are_recognised():

@@ -178,7 +178,8 @@ def degenerate_minimum(landscape: Landscape, theta, tangent, tol: float = 1e-12,
     critical = norm <= tol
     if points:
         how = f"computed in float64; critical at {points:,} sampled points of theta + the span of the tangent"
-        c = backend.normal(points, len(basis), seed=0, scale=reach / len(basis) ** 0.5)
+        draw = backend.generator(0, "certificate")
+        c = backend.normal(points, len(basis), seed=draw, scale=reach / len(basis) ** 0.5)
         worst = _steepest(landscape, theta + c @ basis)
         measured["largest |gradient| / (1 + |theta|) on it"] = worst
         critical = critical and worst <= tol
@@ -214,7 +215,8 @@ def critical_subspace(landscape: Landscape, theta, directions, points: int = 200
         raise ValueError(f"points, reach are {points}, {reach}; expected at least 1, and a positive number")
     s = torch.linalg.svdvals(directions)
     rank = int((s > 1e-10 * s[0]).sum())
-    there = theta + backend.normal(points, len(directions), seed=seed, scale=reach) @ directions
+    draw = backend.generator(seed, "certificate")
+    there = theta + backend.normal(points, len(directions), seed=draw, scale=reach) @ directions
     worst = _steepest(landscape, there)
     here = float(landscape.value(theta))
     spread = float((landscape.value(there) - here).abs().max())
@@ -348,7 +350,7 @@ def same_output(network: MLP, theta, other: MLP, theta_other, x=None, points: in
         raise ValueError(f"network and other have {ends[0]} and {ends[1]} inputs and outputs; expected the same")
     if points < 1 or not reach > 0:
         raise ValueError(f"points, reach are {points}, {reach}; expected at least 1, and a positive number")
-    inputs = backend.normal(points, ends[0][0], seed=0, scale=reach)
+    inputs = backend.normal(points, ends[0][0], seed=backend.generator(0, "certificate"), scale=reach)
     if x is not None:
         x = backend.tensor(x, "x")
         if x.dim() != 2 or x.shape[1] != ends[0][0]:

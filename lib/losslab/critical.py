@@ -124,7 +124,7 @@ def manufacture(network: MLP, x, size: float, seed: int = 0, theta=None, spread:
     """
     if not size > 0:
         raise ValueError(f"size is {size}; expected a positive number")
-    draw = backend.generator(seed)
+    draw = backend.generator(seed, "critical point")
     x = backend.tensor(x, "x")
     theta = backend.normal(network.M, seed=draw, scale=spread) if theta is None else backend.tensor(theta, "theta")
     plain = Landscape(network, x, torch.zeros(x.shape[0], network.widths[-1]))

@@ -54,12 +54,12 @@ def langevin(landscape: Landscape, theta, steps: int, step: float, noise: float,
 
     >>> bowl = Landscape.of_function(lambda t: (t ** 2).sum() / 2, M=1)
     >>> run = langevin(bowl, torch.zeros(2000, 1), steps=300, step=0.02, noise=0.2, seed=0)
-    >>> round(float(run.theta.var()), 1)  # T = 1
-    1.0
+    >>> abs(float(run.theta.var()) - 1) < 0.1  # T = 1; the variance of 2,000 members has the deviation 0.03
+    True
     """
     if not 0 <= noise < float("inf"):
         raise ValueError(f"noise is {noise!r}; expected a number of at least 0")
-    draw, step = backend.generator(seed), _rate(step, landscape)
+    draw, step = backend.generator(seed, "noise"), _rate(step, landscape)
     return _first_order(landscape, theta, steps, every,
                         lambda theta, g, t: _downhill(theta, g, step)
                         + backend.normal(*theta.shape, seed=draw, scale=noise))
@@ -116,7 +116,7 @@ def sgd(landscape: Landscape, theta, steps: int, step, samples: int, seed: int, 
         raise ValueError(f"samples is {samples!r}; expected 1 to {landscape.n}")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum is {momentum!r}; expected from 0 to below 1")
-    draw, step, m = backend.generator(seed), _rate(step, landscape), 0.0
+    draw, step, m = backend.generator(seed, "batches"), _rate(step, landscape), 0.0
 
     def gradient(theta):
         return landscape.of_samples(torch.randperm(landscape.n, generator=draw)[:samples]).gradient(theta)

@@ -286,7 +286,7 @@ def compatible(network: MLP, maps, seed: int, batch: int | None = None,
     ...     [[1, 1], [1, 2, 1]])) < 1e-15)
     ([(2, 1), (3, 2), (1, 3)], True)
     """
-    P, draw = _copies(_maps(network, maps), network), backend.generator(seed)
+    P, draw = _copies(_maps(network, maps), network), backend.generator(seed, "shares")
     rows = 1 if batch is None else batch
     alphas = [torch.ones(rows, len(P[0]), dtype=P[0].dtype, device=P[0].device)]
     betas = []

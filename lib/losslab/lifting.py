@@ -90,7 +90,7 @@ def intrinsic_dimension(activation, d: int | None = None, x=None, units: int = 4
     sigma = as_activation(activation)
     if (d is None) == (x is None):
         raise ValueError(f"d, x are {d!r}, {x!r}; expected one of them, the dimension or the inputs")
-    source, given = backend.generator(seed), x is not None
+    source, given = backend.generator(seed, "units"), x is not None
     x = backend.tensor(x, "x") if given else backend.normal(points, d, seed=source)
     if x.dim() != 2:
         raise ValueError(f"x has shape {tuple(x.shape)}; expected (n, d)")
@@ -253,7 +253,7 @@ def monotone(landscape: Landscape, theta, seed: int = 0, tries: int = 50) -> Pat
     ('switch a unit off', 're-aim idle units', 'fit')
     """
     walk, q = Walk(landscape, theta), _dimension(landscape, seed)
-    walk.raise_rank(q, backend.generator(seed), tries)
+    walk.raise_rank(q, backend.generator(seed, "rows"), tries)
     walk.step("fit", U=walk.network.layers(refit(landscape, walk.points[-1]))[1][0])
     return walk.path()
 
@@ -309,7 +309,7 @@ def exchange(landscape: Landscape, a, b, seed: int = 0) -> Path:
     walk, goal = Walk(landscape, a), Walk(landscape, b)
     q, h = _dimension(landscape, seed, spare=1), walk.network.widths[1]
     for end, draw in ((walk, seed), (goal, seed + 1)):
-        end.raise_rank(q, backend.generator(draw))
+        end.raise_rank(q, backend.generator(draw, "rows"))
     old, new = walk.gather(torch.arange(h)), goal.gather(torch.arange(h))
     wanted, place = list(new), {}  # place: {slot: the slot of `goal` whose unit it carries now}
     while wanted:

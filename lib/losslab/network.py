@@ -144,10 +144,11 @@ class MLP:
     def init(self, seed: int, scale: float = 1.0, batch: int | None = None) -> Tensor:
         """Gaussian weights of standard deviation scale / sqrt(fan in), zero biases: (M,), or (batch, M).
 
-        Member i of a batch depends on the seed and on i alone, so a larger batch begins with the smaller one.
+        Member i of a batch depends on the seed and on i alone, so a larger batch begins with the smaller one. Data
+        drawn with the same seed are independent of the weights.
         """
         rows = 1 if batch is None else batch
-        theta = backend.normal(rows, self.M, seed=seed, scale=scale)
+        theta = backend.normal(rows, self.M, seed=backend.generator(seed, "weights"), scale=scale)
         for (a, b, c), fan_in in zip(self.slots, self.widths[:-1], strict=True):
             theta[:, a:b] /= fan_in**0.5
             theta[:, b:c] = 0

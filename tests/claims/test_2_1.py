@@ -51,7 +51,7 @@ def is_critical(landscape, theta):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_orbits(seed):
-    source = backend.generator(seed)
+    source = backend.generator(seed, "maps")
     for widths in (SHALLOW[seed % len(SHALLOW)], DEEP[seed % len(DEEP)]):
         landscape = drawn(widths, seed)
         maps = [some_map(d, source) for d in widths[1:-1]]
@@ -97,7 +97,7 @@ def whitened(landscape):
 
 def general(landscape, chosen, nu, zeta, seed):
     """A critical point with idle weights N, Z of these ranks, moved by a random T."""
-    source, (d, h, k), r = backend.generator(seed), landscape.network.widths, len(chosen)
+    source, (d, h, k), r = backend.generator(seed, "maps"), landscape.network.widths, len(chosen)
     theta, q = linear.critical_point(landscape, chosen), modes(landscape)
     (W1, _), (W2, _) = landscape.network.layers(theta)  # views
     kernel = torch.linalg.svd(landscape.y.T @ landscape.x)[2][q:]  # z with z X Y^T = 0
@@ -146,7 +146,8 @@ def test_all_critical_points(seed):
             assert found == list(chosen) and gap < 1e-8
     # The other direction: critical points that a search finds, starting anywhere, have this form.
     landscape = drawn(SHALLOW[seed % len(SHALLOW)], seed)
-    search = descend.polish(landscape, backend.normal(16, landscape.M, seed=seed), method="gradient_norm", tol=1e-13)
+    starts = backend.normal(16, landscape.M, seed=backend.generator(seed, "weights"))
+    search = descend.polish(landscape, starts, method="gradient_norm", tol=1e-13)
     size = search.theta.norm(dim=1)
     arrived = search.theta[search.converged & (size < 30)]
     assert len(arrived) >= 3
@@ -161,7 +162,7 @@ def test_all_critical_points(seed):
     (W1, _), (W2, _) = landscape.network.layers(theta)
     W2[:, 0], W1[0] = mixed, mixed @ e.best
     assert not is_critical(landscape, theta)
-    assert taken_apart(landscape, backend.normal(landscape.M, seed=seed))[1] > 1e-3
+    assert taken_apart(landscape, starts[0])[1] > 1e-3
     landscape = drawn((5, 4, 4), seed, 2)
     theta = linear.critical_point(landscape, [1])
     (W1, _), (W2, _) = landscape.network.layers(theta)
@@ -337,7 +338,7 @@ def test_kawaguchi(seed):
     # 3, 4. Critical points with middle rank p that are not optimal have a direction of negative curvature; moved, too.
     for chosen in sets(landscape):
         theta = linear.critical_point(landscape, chosen, through)
-        source = backend.generator(seed)
+        source = backend.generator(seed, "maps")
         theta = linear.move(landscape, theta, [some_map(d, source) for d in widths[1:-1]])
         _, vectors = torch.linalg.eigh(landscape.hessian(theta))
         strict = bool(certify.strict_saddle(landscape, theta, vectors[:, 0], tol=1e-9))

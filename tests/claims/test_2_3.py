@@ -79,7 +79,7 @@ def test_what_a_column_space_leaves(seed):
     known, (d, *_, k) = linear.explained(landscape), landscape.network.widths
     total = float(landscape.y.square().sum())
     r = 1 + seed % min(d, k)
-    Q = torch.linalg.qr(backend.normal(k, r, seed=seed))[0]
+    Q = torch.linalg.qr(backend.normal(k, r, seed=seed + 5))[0]
     W_2 = Q @ backend.normal(r, r, seed=seed + 1)
     left = total - float(quadratic(landscape, Q).sum())
     shallow = Landscape(MLP((d, r, k), "identity", bias=False), landscape.x, landscape.y, "sse")
@@ -100,7 +100,8 @@ def test_what_a_column_space_leaves(seed):
 def test_raising_the_rank(seed):
     p, q, r = 1 + seed % 5, 1 + seed // 2 % 4, 3
     rank = seed % (min(p, q) + 1)
-    A, B = backend.normal(p, rank, seed=seed) @ backend.normal(rank, q, seed=seed + 50), backend.normal(q, r, seed=seed)
+    A = backend.normal(p, rank, seed=seed) @ backend.normal(rank, q, seed=seed + 50)
+    B = backend.normal(q, r, seed=seed + 99)
     new, parted = raised(A, B)
     assert torch.linalg.matrix_rank(new) == min(p, q)
     landscape = Landscape(MLP((r, q, p), "identity", bias=False), torch.eye(r), backend.normal(r, p, seed=1), "sse")
@@ -123,7 +124,7 @@ def test_one_matrix_at_a_time_is_not_enough(seed):
     for a, b, _ in net.slots:
         assert torch.linalg.eigvalsh(H[a:b, a:b])[0] > -1e-9 * max(1.0, float(H.abs().max()))
         moved = theta.repeat(100, 1)
-        moved[:, a:b] += backend.normal(100, b - a, seed=seed)
+        moved[:, a:b] += backend.normal(100, b - a, seed=seed + 1)
         assert (landscape.value(moved) > landscape.value(theta) * (1 - 1e-12)).all()
     if float(landscape.value(theta)) > linear.lowest(landscape) + 1e-6:
         assert inertia(H).negative > 0  # both together do it: full rank, so a strict saddle
@@ -232,7 +233,7 @@ def test_strictly_down(seed):
     assert tried >= 2
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 7])
 def test_the_lesson_prints_the_same_with_another_seed(seed):
     names = ["sphere-data", "rank-run", "both-run", "sine-run", "chords-run", "starts", "starts-run", "moved",
              "strict-run", "valleys", "waits", "nonlinear"]

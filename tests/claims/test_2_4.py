@@ -22,7 +22,7 @@ def problem(activation, d, k, h, seed, n=40, loss="sse"):
 def starts(landscape, seed):
     """Random; all units equal; all zero; all idle; only some units idle, and equal ones among the others."""
     d, h, _ = landscape.network.widths
-    random = backend.normal(landscape.M, seed=seed)
+    random = backend.normal(landscape.M, seed=backend.generator(seed, "weights"))
     equal, idle, mixed = random.clone(), random.clone(), random.clone()
     equal[: h * d] = random[:d].repeat(h)
     idle[h * d :] = 0.0
@@ -189,12 +189,13 @@ def test_two_points_meet_at_width_2q(seed):
     assert exact(certify.path_below(low, lifting.meet(low, point, mirror(low, point)), level))
     assert not certify.path_below(low, torch.stack([point, mirror(low, point)]), level)
     few = problem("quadratic", 3, 1, 4, seed)  # q = 6, but two units at each end do all the work
-    ends = [backend.normal(few.M, seed=seed + j) for j in range(2)]
+    draw = backend.generator(seed, "weights")
+    ends = [backend.normal(few.M, seed=draw) for _ in range(2)]
     ends[0][12:14], ends[1][13:15] = 0.0, 0.0
     path = lifting.meet(few, *ends)
     assert exact(certify.path_below(few, path, float(path.losses[[0, -1]].max())))
     with pytest.raises(ValueError, match="width 4; expected at least 4 . 4, the ranks"):
-        lifting.meet(few, backend.normal(few.M, seed=seed), backend.normal(few.M, seed=seed + 1))
+        lifting.meet(few, *backend.normal(2, few.M, seed=draw))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -62,7 +62,8 @@ def test_minimum_containing_sets_contain_minima(seed):
     x, y = random_data(seed)
     landscape, found = neuron.landscape(x, y), neuron.wells(x, y)
     assert found.complete
-    ends = backend.uniform(200, 2, low=found.reach[0] - 0.5, high=found.reach[1] + 0.5, seed=seed).sort(1).values
+    draw = backend.generator(seed, "boxes")
+    ends = backend.uniform(200, 2, low=found.reach[0] - 0.5, high=found.reach[1] + 0.5, seed=draw).sort(1).values
     held = 0
     for a, b in ends.tolist():
         grid = torch.linspace(a, b, 102, dtype=torch.float64)[1:-1, None]
@@ -163,7 +164,7 @@ def test_the_matching_loss_is_convex(seed):
     assert bool((landscape.hessian(w) > 0).all())
     slope = landscape.gradient(w)[:, 0]
     assert bool((slope[1:] > slope[:-1]).all())
-    ends = descend.polish(landscape, backend.normal(8, 1, seed=seed, scale=2.0))
+    ends = descend.polish(landscape, backend.normal(8, 1, seed=backend.generator(seed, "starts"), scale=2.0))
     assert bool(ends.converged.all()) and float(ends.theta.max() - ends.theta.min()) < 1e-9
     assert certify.strict_minimum(landscape, ends.theta[0])
     # The same data, with the square loss: not convex.
@@ -214,7 +215,7 @@ def test_small_steps_do_not_jump(seed):
     dense = torch.linspace(low - 1, high + 1, 4001, dtype=torch.float64)[:, None]
     assert float(landscape.hessian(dense).max()) <= bound
     walls = torch.cat([found.minima, found.maxima]).sort().values
-    starts = backend.uniform(100, 1, low=low, high=high, seed=seed).cpu()
+    starts = backend.uniform(100, 1, low=low, high=high, seed=backend.generator(seed, "starts")).cpu()
     cell = torch.bucketize(starts[:, 0], walls)
     path = descend.gradient_descent(landscape, starts, steps=300, step=1 / bound, every=1).trajectory[..., 0].cpu()
     fence = torch.cat([walls.new_tensor([-math.inf]), walls, walls.new_tensor([math.inf])])

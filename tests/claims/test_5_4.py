@@ -16,7 +16,7 @@ def planted(seed, sign=1):
     """Data B+ or B- for a random unit and a random size of the residual; seed 0 is the lesson's own."""
     if seed == 0:
         return data.definite(sign)
-    u = backend.uniform(5, seed=seed).tolist()
+    u = backend.uniform(5, seed=backend.generator(seed, "planted")).tolist()
     theta = (0.6 + 0.9 * u[0], -0.8 + 1.6 * u[1], 0.5 + 1.5 * u[2], -1 + 2 * u[3])
     return data.definite(sign, theta, size=0.05 + 0.2 * u[4])
 
@@ -52,7 +52,7 @@ def level_road(landscape, theta, seed):
     net, x = landscape.network, landscape.x
     d, h = net.widths[0], net.widths[1]
     out = net.slots[-1][0]
-    source, path = backend.generator(seed), [theta]
+    source, path = backend.generator(seed, "units"), [theta]
     for _ in range(landscape.n + 1):
         theta = path[-1].clone()
         phi = features(landscape, theta)
@@ -167,7 +167,7 @@ def test_width_n_separates_n_points(seed):
     steps = torch.tanh(40 / gaps.min() * (z[:, None] - t))
     assert float(torch.linalg.det(steps)) == pytest.approx(2 ** (n - 1), rel=1e-9)
     units = MLP([d, n], output_activation="tanh")
-    made = units(backend.normal(50, units.M, seed=seed, scale=2.0), x)
+    made = units(backend.normal(50, units.M, seed=backend.generator(seed, "weights"), scale=2.0), x)
     assert bool((torch.linalg.svdvals(made)[:, -1] > 1e-13).all())
     made[:, :, 0] = made[:, :, 1]  # two equal units: the rank that the lemma excludes for almost all weights
     assert bool((torch.linalg.svdvals(made)[:, -1] < 1e-13).all())
@@ -176,7 +176,7 @@ def test_width_n_separates_n_points(seed):
 def hard_starts(landscape, seed):
     """Points where the features have a small rank: all zero, all units equal, half of them equal, and a random one."""
     net, h = landscape.network, landscape.network.widths[1]
-    random = backend.normal(net.M, seed=seed)
+    random = backend.normal(net.M, seed=backend.generator(seed, "weights"))
     layers = [(W.clone(), b.clone()) for W, b in net.layers(random)]
     (W, b), last = layers
     for count in (h, h // 2):
@@ -215,7 +215,8 @@ def critical_nets(seed):
     net = MLP([2, 2, 1])
     x = backend.normal(40, 2, seed=seed)
     for draw in range(50):  # the first one whose two matrices are far from singular
-        point = manufacture(net, x, 0.2, seed, theta=0.9 * backend.normal(9, seed=100 * seed + draw))
+        theta = 0.9 * backend.normal(9, seed=backend.generator(100 * seed + draw, "weights"))
+        point = manufacture(net, x, 0.2, seed, theta=theta)
         matrices = (point.landscape.hessian(point.theta),
                     embedding.inner_hessian(point.landscape, point.theta, 1, 1 + seed % 2))
         if all(torch.linalg.eigvalsh(A).abs().min() > 1e-5 for A in matrices):
@@ -443,7 +444,7 @@ def dead_network(seed, n=5, h=20):
     x = (backend.normal(n, 1, seed=seed) * 0.5 + torch.arange(n).to(backend.device())[:, None] * 3).double()
     y = backend.normal(n, seed=seed + 100)
     landscape = Landscape(MLP([2, h, 1], "relu", bias=False), torch.cat([x, torch.ones_like(x)], 1), y)
-    w = 0.3 * backend.normal(h, seed=seed)
+    w = 0.3 * backend.normal(h, seed=backend.generator(seed, "weights"))
     theta = torch.cat([torch.stack([w, -(w[:, None] * x[:, 0]).amax(1) - 1.0], 1).flatten(),
                        backend.normal(h, seed=seed + 200)])
     return landscape, theta
@@ -460,7 +461,8 @@ def test_a_dead_network(seed):
     assert bool((before < 0).all()) and rho > 0
     here = float(landscape.value(theta))
     assert here == pytest.approx(float(landscape.y.square().mean()), rel=1e-14)
-    unit = torch.nn.functional.normalize(backend.normal(2000, landscape.M, seed=seed), dim=1)
+    draw = backend.generator(seed, "directions")
+    unit = torch.nn.functional.normalize(backend.normal(2000, landscape.M, seed=draw), dim=1)
     assert float((landscape.value(theta + 0.999 * rho * unit) - here).abs().max()) < 1e-14
     j, i = divmod(int(ratio.argmin()), n)  # the radius is the best possible: the nearest wall is this far
     beyond = theta.clone()
@@ -481,7 +483,7 @@ def test_a_dead_network(seed):
     alone[:2] = aimed[:2]
     assert float(landscape.value(refit(landscape, alone))) < here - 1e-9
     twice = Landscape(MLP([2, h, 1], "relu", bias=False), landscape.x[[0, 0]], [1.0, -1.0])
-    assert float(twice.value(theta)) == 1 and float(twice.value(2 * backend.normal(500, twice.M, seed=seed)).min()) >= 1
+    assert float(twice.value(theta)) == 1 and float(twice.value(2 * backend.normal(500, twice.M, seed=draw)).min()) >= 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)
