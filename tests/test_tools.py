@@ -154,6 +154,11 @@ def test_what_only_a_run_shows(tmp_path):
         f"{NAME}, cell picture: prints text that is not stored, so nbval can't compare it; "
         "run: python tools/notebooks.py --run"
     ]
+    shown.outputs.append(new_output("display_data", data={"text/html": "<b>holds</b>"}))
+    (found,) = problems(notebook, tmp_path, run)
+    assert found.startswith(f"{NAME}, cell picture: ") and "print in a cell of its own" in found
+    cell(notebook, "picture").metadata["tags"] = shown.metadata["tags"] = [notebooks.NOT_COMPARED]
+    assert problems(notebook, tmp_path, run) == []
 
 
 @pytest.mark.parametrize("tag", sorted(lessons.HIDDEN))

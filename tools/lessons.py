@@ -83,6 +83,9 @@ def output_problems(cell, executed):
             label = re.search(r'aria-label="([^"]*)"', svg)
             if 'aria-hidden="true"' not in svg and not (label and re.search(r"\d", label[1])):
                 yield "a figure without an alternative text that states its numbers"
+    prints = any(output.output_type == "stream" for output in executed.outputs)
+    if prints and not notebooks.kept(executed) and notebooks.NOT_COMPARED not in cell.metadata.get("tags", []):
+        yield "prints beside what it shows or glues, so nbval compares nothing: print in a cell of its own"
     if notebooks.kept(executed) and not cell.outputs:
         yield "prints text that is not stored, so nbval can't compare it; run: python tools/notebooks.py --run"
 
