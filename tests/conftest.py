@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import nbval.kernel
 import nbval.plugin
 import pytest
+
+from tools import execute
 
 CLAIMS = Path(__file__).parent / "claims"
 REFUSAL = "a test of a claim may not be skipped or expected to fail: the claims page says that it was checked"
@@ -25,6 +28,10 @@ def pytest_make_collect_report(collector):
         report.outcome, report.longrepr = "failed", f"{collector.nodeid}: {REFUSAL}"
     return report
 
+
+# A kernel that found its port taken is started again, as in `make book`.
+start = nbval.kernel.start_new_kernel
+nbval.kernel.start_new_kernel = lambda **options: execute.again(lambda: start(**options))
 
 # nbval counts the code cells. Their ids say which is meant, as in every other check and in the notebook itself.
 Cell = nbval.plugin.IPyNbCell

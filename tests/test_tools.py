@@ -3,13 +3,16 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
 import nbformat
+import nbval.kernel
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from tests import conftest
 from tests.conftest import REFUSAL
 from tools import build, colab, execute, lessons, myst, notebooks
 
@@ -269,6 +272,33 @@ def test_a_notebook_that_raises_is_named_and_the_others_are_run(course):
     assert shown == repr(str(good.parent)), "a notebook runs in its own folder"
 
 
+@pytest.mark.parametrize("blocked", [1, 3])
+def test_a_kernel_that_finds_its_port_taken_is_started_again(blocked, course, monkeypatch):
+    made = []
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+
+        class Client(execute.NotebookClient):
+            def __init__(self, *arguments, **options):
+                super().__init__(*arguments, **options)
+                made.append(self)
+
+            def create_kernel_manager(self):
+                manager = super().create_kernel_manager()
+                manager.cache_ports = False  # else it would choose anew
+                manager.shell_port = taken.getsockname()[1] if len(made) <= blocked else 0  # 0: any free one
+                return manager
+
+        monkeypatch.setattr(execute, "NotebookClient", Client)
+        path = store(plain("1 + 1"), course)
+        if blocked == 1:
+            result = execute.execute(path)
+            assert result.error == "" and result.notebook.cells[0].outputs[0].data["text/plain"] == "2"
+        else:
+            with pytest.raises(RuntimeError, match="before replying"):
+                execute.execute(path)
+    assert len(made) == min(blocked + 1, 3)
+
+
 def test_the_budget_holds_for_cached_notebooks_too(course, monkeypatch):
     path = store(plain("block = bytearray(200_000_000)", "del block"), course)
     monkeypatch.setattr(execute, "MEGABYTES", 150)
@@ -313,8 +343,23 @@ def test_a_warning_of_sphinx_names_the_cell(tmp_path):
 def pytest_run(*arguments, cwd=ROOT):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no", *map(str, arguments)]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+    inherited["PYTHONPATH"] = str(ROOT)  # for a copy of conftest.py elsewhere
     answer = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=inherited)
     return answer.returncode, answer.stdout + answer.stderr
+
+
+def test_nbval_starts_a_kernel_again(monkeypatch):
+    tried = []
+
+    def fails_once(kernel_name):
+        tried.append(kernel_name)
+        if len(tried) == 1:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return "manager", "client"
+
+    monkeypatch.setattr(conftest, "start", fails_once)
+    assert nbval.kernel.start_new_kernel(kernel_name="python3") == ("manager", "client")
+    assert tried == ["python3", "python3"]
 
 
 def test_nbval_names_notebook_and_cell(tmp_path):

@@ -6,6 +6,7 @@ printed per notebook. A notebook that raises, or that needs more than its budget
 the exit code is 1.
 """
 
+import atexit
 import hashlib
 import os
 import re
@@ -25,6 +26,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS, MEGABYTES = 60, 1000  # the budget of a lesson, at the scale "small": processor time and peak memory
+DIED = "Kernel died before replying"  # jupyter_client, of a kernel that never started
 CELL_TIMEOUT = 300  # seconds on the clock, so that an endless loop ends
 SETTINGS = ("LOSSLAB_SCALE", "LOSSLAB_DEVICE")
 # One thread per kernel: several kernels run at a time, and threads that fight for two cores are many times slower.
@@ -81,6 +83,16 @@ def peak_megabytes(pid):
     return int(high[1]) * 1024 / 1e6 if high else psutil.Process(pid).memory_info().rss / 1e6
 
 
+def again(start, times=3):
+    """`start()`, repeated where its kernel dies before it answers: two that begin at one moment may get one port."""
+    for left in reversed(range(times)):
+        try:
+            return start()
+        except RuntimeError as error:
+            if not left or DIED not in str(error):
+                raise
+
+
 def execute(path, notebook=None):
     """Execute the notebook at `path` in its own folder. A cell that raised is named in the `error` of the `Result`."""
     notebook = nbformat.from_dict(notebook or nbformat.read(path, as_version=4))
@@ -95,20 +107,29 @@ def execute(path, notebook=None):
         result.processor = times.user + times.system
         result.megabytes = max(result.megabytes, peak_megabytes(pid))
 
-    # No timing in the cells' metadata: the cache compares metadata, and would never find the notebook again.
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_TIMEOUT,
-        kernel_name="python3",
-        record_timing=False,
-        coalesce_streams=True,  # printed text in one piece: the page would break lines where two pieces meet
-        extra_arguments=["--log-level=ERROR"],  # else each kernel warns that it talks over the loopback interface
-        on_cell_execute=begin,
-        on_cell_executed=measure,
-    )
-    start = time.monotonic()
+    def run():
+        nonlocal client
+        client = NotebookClient(
+            notebook,
+            timeout=CELL_TIMEOUT,
+            kernel_name="python3",
+            # No timing in the cells' metadata: the cache compares it, and would never find the notebook again.
+            record_timing=False,
+            coalesce_streams=True,  # printed text in one piece: the page would break lines where two pieces meet
+            extra_arguments=["--log-level=ERROR"],  # else each kernel warns that it talks over the loopback interface
+            on_cell_execute=begin,
+            on_cell_executed=measure,
+        )
+        try:
+            client.execute(cwd=str(Path(path).parent), env={**os.environ, **ENVIRONMENT})
+        except RuntimeError as error:
+            if DIED in str(error):  # nbclient would clean up after it when this process ends, in vain and aloud
+                atexit.unregister(client._cleanup_kernel)
+            raise
+
+    client, start = None, time.monotonic()
     try:
-        client.execute(cwd=str(Path(path).parent), env={**os.environ, **ENVIRONMENT})
+        again(run)
         result.error = ""
     except (CellExecutionError, CellTimeoutError) as error:
         result.error = f"{result.error}: {plain(error)}"
